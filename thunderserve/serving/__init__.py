@@ -1,0 +1,1 @@
+"""What a replica does next, written once, free of clock, device and model."""

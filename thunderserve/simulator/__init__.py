@@ -1,0 +1,1 @@
+"""The simulated backend: an exact event loop, compiled."""

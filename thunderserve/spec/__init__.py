@@ -1,0 +1,1 @@
+"""The nouns: immutable, validated at birth, in SI units with the unit in the name."""
