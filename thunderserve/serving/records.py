@@ -27,7 +27,7 @@ class Status(IntEnum):
 
 @dataclass(frozen=True)
 class Records:
-    """N requests in the order of the trace. Times are seconds on the trace's clock; NaN where a thing did not happen."""
+    """N requests in the order of the trace. Times are seconds on the trace's clock, NaN where nothing happened."""
 
     arrival_s: Floats
     """The *intended* arrival: every latency counts from here."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +20,7 @@ def roots() -> list[Path]:
 
 
 def find(kind: Kind, name: str, *, beside: Path | None = None) -> Path:
-    """The file of ``name``. ``beside`` is the folder that relative paths also count from. Raises SpecError when unknown."""
+    """The file of ``name``. Relative paths also count from ``beside``. Raises SpecError when unknown."""
     if name.endswith((".yaml", ".yml")) or "/" in name:
         return _path(name, beside)
     for root in roots():
@@ -40,13 +39,10 @@ def _path(name: str, beside: Path | None) -> Path:
     for folder in (Path(), beside):
         if folder is not None and (folder / name).is_file():
             return folder / name
-    raise SpecError("no such file", file=name, remedy="give a path from the working folder or from the file that names it")
+    raise SpecError(
+        "no such file", file=name, remedy="give a path from the working folder or from the file that names it"
+    )
 
 
-@cache
-def _listing(folder: Path, stamp: float) -> tuple[Path, ...]:
-    return tuple(sorted(folder.glob("*.yaml")))
-
-
-def _entries(folder: Path) -> tuple[Path, ...]:
-    return _listing(folder, folder.stat().st_mtime) if folder.is_dir() else ()
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.yaml"))

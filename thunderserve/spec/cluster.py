@@ -100,7 +100,7 @@ class Cluster(Noun):
         return self.gpus[self.devices[device].gpu]
 
     def link(self, source: int, target: int) -> Link:
-        """The path between two cards, by id: bridge, inside the node, or between nodes. Raises ValueError for itself."""
+        """The path between two cards, by id: bridge, node or network. Raises ValueError for itself."""
         if source == target:
             raise ValueError(f"device {source} needs no link to itself")
         bridge = self._bridges.get((source, target))

@@ -104,7 +104,7 @@ def _known_keys(noun: type[BaseModel]) -> list[str]:
 
 
 def _present(content: Any, loc: Path_) -> Path_:
-    """``loc`` with pydantic's own steps (union tags) left out and full names turned into the short keys that stand there."""
+    """``loc`` without pydantic's own steps (union tags), and with the short keys that stand in the file."""
     path: list[str | int] = []
     for step in loc:
         if isinstance(content, dict):

@@ -41,9 +41,7 @@ class SpecError(ValueError):
         return (_rebuild, (self.reason, self.file, self.line, self.key, self.value, self.remedy))
 
 
-def _rebuild(
-    reason: str, file: Path | str | None, line: int | None, key: str, value: object, remedy: str
-) -> SpecError:
+def _rebuild(reason: str, file: Path | str | None, line: int | None, key: str, value: object, remedy: str) -> SpecError:
     return SpecError(reason, file=file, line=line, key=key, value=value, remedy=remedy)
 
 

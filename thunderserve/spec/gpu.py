@@ -21,7 +21,7 @@ class Gpu(Noun):
     memory_bytes: Bytes = Field(gt=0)
     memory_bytes_per_s: BytesPerSecond
     flops: Flops
-    """Peak 16-bit FLOP/s. Dense tensor rate in the data sheets; in the paper's Table 1 a mix of tensor and shader rates."""
+    """Peak 16-bit FLOP/s. Dense tensor rate in data sheets; the paper's Table 1 mixes tensor and shader rates."""
     price_per_hour: UsdPerHour
     catalogue: Catalogue = "datasheet"
     fabric_bytes_per_s: BytesPerSecond = 32e9

@@ -50,6 +50,7 @@ class Stage(Noun):
 
     @property
     def tp(self) -> int:
+        """Tensor-parallel degree."""
         return len(self.devices)
 
 
@@ -62,6 +63,7 @@ class Replica(Noun):
 
     @property
     def devices(self) -> tuple[int, ...]:
+        """All cards, stage by stage."""
         return tuple(device for stage in self.stages for device in stage.devices)
 
     @property
@@ -104,7 +106,7 @@ class Plan(Noun):
     flows: tuple[Flow, ...] = Field(min_length=1)
     router: Router = "flows"
     """``flows`` keeps the shares; the others choose among the listed flows by load and ignore the shares."""
-    notes: dict[str, str] = {}
+    notes: dict[str, str] = Field(default_factory=dict)
     """What the policy wants a reader to know: search effort, what it weighed."""
 
     @model_validator(mode="after")
@@ -132,7 +134,7 @@ class Plan(Noun):
             raise ValueError(f"replica {flow.prefill} ({ends[0]}) cannot hand over to {flow.decode} ({ends[1]})")
 
     def check(self, cluster: Cluster, model: ModelSpec) -> None:
-        """Raise ValueError, in words, if the plan cannot be built on ``cluster`` for ``model`` (weights alone counted)."""
+        """Raise ValueError, in words, if ``cluster`` cannot hold the plan for ``model`` (weights alone counted)."""
         for index, replica in enumerate(self.replicas):
             layers = sum(stage.num_layers for stage in replica.stages)
             if layers != model.num_layers:

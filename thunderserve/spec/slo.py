@@ -13,7 +13,7 @@ from thunderserve.spec.units import PositiveSeconds
 
 
 class Latencies(NamedTuple):
-    """TTFT, TPOT and E2E of each request of a trace, in seconds, each of shape (N,). TPOT is NaN for one output token."""
+    """TTFT, TPOT and E2E of each request of a trace, in seconds, each (N,). TPOT is NaN for one output token."""
 
     ttft_s: NDArray[np.float64]
     tpot_s: NDArray[np.float64]
@@ -24,7 +24,7 @@ class Slo(Noun):
     """Limits on TTFT, TPOT and E2E: absolute seconds, or ``scale`` times the same request alone on the reference GPU.
 
     Scale 1 is the latency of that very request (its own prompt and output length) with nothing else running (HexGen's
-    convention; the paper's own definition is not known). With ``scale`` all three limits apply unless ``of`` names some.
+    convention; the paper's own definition is not known). With ``scale`` all three limits apply, or those in ``of``.
     """
 
     scale: float | None = Field(default=None, gt=0)
@@ -48,7 +48,7 @@ class Slo(Noun):
         return Slo.model_validate({k: v * factor for k, v in limits.items() if v is not None} | {"of": self.of})
 
     def limits(self, alone: Latencies) -> Latencies:
-        """The limit of each request; infinite where there is none. ``alone`` may be anything when limits are absolute."""
+        """The limit of each request; infinite where there is none. Absolute limits ignore ``alone``."""
         count = len(alone.ttft_s)
         if self.scale is None:
             given = (self.ttft_s, self.tpot_s, self.e2e_s)

@@ -27,7 +27,7 @@ class Dimension:
     example: str
     units: dict[str, float]
     short: str = ""
-    """What takes the suffix's place in the short key (``memory_bandwidth`` for ``memory_bytes_per_s``); mostly nothing."""
+    """What takes the suffix's place in the short key (``memory_bandwidth`` for ``memory_bytes_per_s``)."""
 
     def parse(self, text: str) -> float:
         """The SI value of ``text``. Raises ValueError, in words, for a missing or foreign unit."""
@@ -68,7 +68,9 @@ SECONDS = Dimension(
     {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0},
 )
 USD_PER_HOUR = Dimension("price", "_per_hour", "0.403 USD/h", {"USD/h": 1.0, "$/h": 1.0, "usd/h": 1.0, "USD/hour": 1.0})
-PER_S = Dimension("rate", "_per_s", "4 requests/s", {"requests/s": 1.0, "req/s": 1.0, "/s": 1.0, "requests/min": 1 / 60})
+PER_S = Dimension(
+    "rate", "_per_s", "4 requests/s", {"requests/s": 1.0, "req/s": 1.0, "/s": 1.0, "requests/min": 1 / 60}
+)
 
 
 def _number(dimension: Dimension) -> BeforeValidator:

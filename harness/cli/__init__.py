@@ -1,0 +1,1 @@
+"""The command ``harness``. Nothing heavy is imported before it is used."""

@@ -1,0 +1,1 @@
+"""From cells to results: schedule, plan, serve, judge, store."""

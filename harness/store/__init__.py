@@ -1,0 +1,1 @@
+"""Results on disk: they are the truth; progress, report and W&B only watch."""

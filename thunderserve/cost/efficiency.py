@@ -1,0 +1,108 @@
+"""Efficiency curves of a GPU: what share of its peak each kind of kernel reaches, as a function of its size.
+
+Every curve is relative to the peaks of the ``Gpu`` it is applied to, so the same curve serves both catalogues and every
+card of a family. The constants are fitted to public measurements; ``configs/efficiency/*.yaml`` says which, and how well.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from thunderserve.spec.catalogue import find, names
+from thunderserve.spec.document import read, validate
+from thunderserve.spec.errors import SpecError, nearest
+from thunderserve.spec.gpu import Gpu
+from thunderserve.spec.noun import Noun
+from thunderserve.spec.units import Seconds
+
+
+class MatmulCurve(Noun):
+    """A matrix product of ``m x k`` by ``k x n``.
+
+    ``latency + (C**p + B**p) ** (1/p)`` with ``p = overlap``, ``C = 2 k (m n + ramp) / (share * flops)`` and
+    ``B = bytes / (share * bandwidth)``: the roofline with a rounded knee. ``ramp`` is the part of the last wave of tiles
+    that idles, so small outputs reach a smaller share of the peak.
+    """
+
+    latency_s: Seconds
+    compute_share: float = Field(gt=0, le=1)
+    ramp_elements: float = Field(ge=0)
+    memory_share: float = Field(gt=0, le=1)
+    overlap: float = Field(ge=1)
+
+
+class PrefillAttentionCurve(Noun):
+    """Causal attention of a chunk of ``l`` new tokens: ``latency + F * (1 + ramp / l) / (share * flops)``."""
+
+    latency_s: Seconds
+    compute_share: float = Field(gt=0, le=1)
+    ramp_tokens: float = Field(ge=0)
+
+
+class DecodeAttentionCurve(Noun):
+    """One query a sequence: ``latency + bytes of (keys + pad * sequences) / (share * bandwidth)``."""
+
+    latency_s: Seconds
+    memory_share: float = Field(gt=0, le=1)
+    pad_tokens: float = Field(ge=0)
+
+
+class ElementwiseCurve(Noun):
+    """Norms, rotary positions, activations, residuals, cache writes: ``latency + bytes / (share * bandwidth)`` each."""
+
+    latency_s: Seconds
+    memory_share: float = Field(gt=0, le=1)
+
+
+class Efficiency(Noun):
+    """All curves of a GPU type or of an architecture family."""
+
+    name: str
+    matmul: MatmulCurve
+    prefill_attention: PrefillAttentionCurve
+    decode_attention: DecodeAttentionCurve
+    elementwise: ElementwiseCurve
+    inherits: str = ""
+    """The file whose curves this one takes over where it has none of its own."""
+    source: str
+    """What was measured, by whom, and what was left out of the fit."""
+    errors: dict[str, str] = {}
+    """Median and 90th percentile of |predicted / measured - 1|, by operator, as ``harness bench cost`` found them."""
+
+
+def efficiency_of(gpu: Gpu) -> Efficiency:
+    """The curves of ``gpu``: ``configs/efficiency/<name>.yaml``, else its family's. SpecError if neither exists."""
+    known = [name.lower() for name in names("efficiency")]
+    for name in (gpu.name, gpu.family):
+        if name.lower() in known:
+            return load_efficiency(name)
+    raise SpecError(
+        f"no efficiency curves for {gpu.name} of family {gpu.family}",
+        remedy=f"add configs/efficiency/{gpu.name}.yaml, or name a family that has a file; {nearest(gpu.family, known)}",
+    )
+
+
+def load_efficiency(name: str) -> Efficiency:
+    """Read an efficiency file, and what it inherits, by name. Raises SpecError, naming file, line and key."""
+    return _read(find("efficiency", name))
+
+
+@cache
+def _read(path: Path) -> Efficiency:
+    return validate(Efficiency, _merged(path, ()) | {"name": path.stem}, file=path)
+
+
+def _merged(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    """The mapping of a file laid over the one it inherits."""
+    own: dict[str, Any] = dict(read(path))
+    parent = own.get("inherits", "")
+    if not parent:
+        return own
+    if path in seen:
+        raise SpecError("inherits itself", file=path, key="inherits", value=parent)
+    inherited = _merged(find("efficiency", parent), (*seen, path))
+    return {key: value for key, value in inherited.items() if key != "errors"} | own

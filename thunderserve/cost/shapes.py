@@ -1,0 +1,75 @@
+"""The kernels of one stage as shapes: what one of its cards computes, reads and writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from thunderserve.spec.model import ModelSpec
+from thunderserve.spec.plan import Replica
+
+
+@dataclass(frozen=True)
+class StageShape:
+    """One tensor-parallel shard of one stage."""
+
+    model: ModelSpec
+    tp: int
+    num_layers: int
+    first: bool
+    """Holds the input embedding."""
+    last: bool
+    """Holds the LM head."""
+
+    @property
+    def heads(self) -> float:
+        """Query heads of this card."""
+        return self.model.num_heads / self.tp
+
+    @property
+    def kv_heads(self) -> float:
+        """KV heads of this card; never less than one, for heads are replicated when there are fewer than cards."""
+        return max(self.model.num_kv_heads / self.tp, 1.0)
+
+    @property
+    def kv_bytes(self) -> float:
+        """K and V of one token in one layer on this card."""
+        return 2 * self.kv_heads * self.model.head_dim * self.model.dtype_bytes
+
+    def attention_matmuls(self) -> dict[str, tuple[float, float]]:
+        """(n, k) of the projections around attention."""
+        wide, narrow = self.heads * self.model.head_dim, self.kv_heads * self.model.head_dim
+        return {
+            "attn_pre_proj": (wide + 2 * narrow, self.model.hidden_size),
+            "attn_post_proj": (self.model.hidden_size, wide),
+        }
+
+    def mlp_matmuls(self) -> dict[str, tuple[float, float]]:
+        """(n, k) of the products of one expert; gate and up are one product, as engines fuse them."""
+        width = self.model.intermediate_size / self.tp
+        return {
+            "mlp_up_proj": ((self.model.mlp_matrices - 1) * width, self.model.hidden_size),
+            "mlp_down_proj": (self.model.hidden_size, width),
+        }
+
+    def elementwise_values(self) -> dict[str, float]:
+        """Values read and written a token by each small kernel of one layer."""
+        hidden, width = self.model.hidden_size, self.model.intermediate_size / self.tp
+        rotated = (self.heads + self.kv_heads) * self.model.head_dim
+        active = self.model.experts_per_token * width
+        return {
+            "input_layernorm": 2 * hidden,
+            "attn_rope": 0.0 if self.model.position_embeddings else 2 * rotated,
+            "kv_cache_save": 4 * self.kv_heads * self.model.head_dim,
+            "post_attention_layernorm": 2 * hidden,
+            "mlp_act": self.model.mlp_matrices * active,
+            "add": 2 * 3 * hidden,
+        }
+
+
+def stage_shapes(model: ModelSpec, replica: Replica) -> list[StageShape]:
+    """The shards of a replica's stages, in order."""
+    last = len(replica.stages) - 1
+    return [
+        StageShape(model, stage.tp, stage.num_layers, first=number == 0, last=number == last)
+        for number, stage in enumerate(replica.stages)
+    ]
