@@ -75,6 +75,33 @@ def pack(cluster: Cluster, shape: Shape) -> list[tuple[tuple[int, ...], ...]]:
     return inside + list(_across(cluster, left, shape.pp))
 
 
+def place(cluster: Cluster, wanted: list[Shape]) -> list[tuple[tuple[int, ...], ...]] | None:
+    """Cards for every instance of ``wanted`` (one GPU type), in its order; None if they do not all fit.
+
+    Wide instances choose first; each takes the fullest node that holds it whole, or else strings its stages over nodes.
+    """
+    free = [list(devices) for devices in groups(cluster, wanted[0].gpu)]
+    placed: dict[int, tuple[tuple[int, ...], ...]] = {}
+    for index in sorted(range(len(wanted)), key=lambda i: (-wanted[i].tp, -wanted[i].pp, i)):
+        stages = _take(free, wanted[index])
+        if stages is None:
+            return None
+        placed[index] = stages
+    return [placed[index] for index in range(len(wanted))]
+
+
+def _take(free: list[list[int]], shape: Shape) -> tuple[tuple[int, ...], ...] | None:
+    """Take the cards of one instance out of ``free``."""
+    whole = [node for node in free if len(node) >= shape.num_gpus]
+    hosts = [min(whole, key=len)] if whole else sorted(free, key=len, reverse=True)
+    stages: list[tuple[int, ...]] = []
+    for node in hosts:
+        while len(node) >= shape.tp and len(stages) < shape.pp:
+            stages.append(tuple(node[: shape.tp]))
+            del node[: shape.tp]
+    return tuple(stages) if len(stages) == shape.pp else None
+
+
 def _across(cluster: Cluster, left: list[tuple[int, ...]], pp: int) -> Iterator[tuple[tuple[int, ...], ...]]:
     left = list(left)
     while len(left) >= pp:
