@@ -24,6 +24,9 @@ class CodecSpeed:
     decode_share: float = 0.04
 
 
+DEFAULT_SPEED = CodecSpeed()
+
+
 def codec_s_per_token(
     model: ModelSpec, prefill: Replica, decode: Replica, cluster: Cluster, codec: KvCodec, speed: CodecSpeed
 ) -> tuple[float, float]:
@@ -41,7 +44,10 @@ def _slowest_s(model: ModelSpec, replica: Replica, cluster: Cluster) -> float:
     """Longest time in which a card of ``replica`` reads its KV of one token once."""
     layer_bytes = model.kv_bytes_per_token() / model.num_layers
     return max(
-        stage.num_layers * layer_bytes * max(1 / stage.tp, 1 / model.num_kv_heads) / cluster.gpu(card).memory_bytes_per_s
+        stage.num_layers
+        * layer_bytes
+        * max(1 / stage.tp, 1 / model.num_kv_heads)
+        / cluster.gpu(card).memory_bytes_per_s
         for stage in replica.stages
         for card in stage.devices
     )

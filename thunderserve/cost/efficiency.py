@@ -36,26 +36,42 @@ class MatmulCurve(Noun):
 
 
 class PrefillAttentionCurve(Noun):
-    """Causal attention of a chunk of ``l`` new tokens: ``latency + F * (1 + ramp / l) / (share * flops)``."""
+    """Causal attention of a chunk of ``l`` new tokens by ``h`` heads.
+
+    ``latency + 4 head_dim * pairs * (h + (h * ramp_tokens + ramp_head_tokens) / l) / (share * flops)``: short chunks waste
+    parts of tiles (``ramp_tokens``), and few heads with few tokens leave processors idle (``ramp_head_tokens``).
+    """
 
     latency_s: Seconds
     compute_share: float = Field(gt=0, le=1)
     ramp_tokens: float = Field(ge=0)
+    ramp_head_tokens: float = Field(ge=0)
 
 
 class DecodeAttentionCurve(Noun):
     """One query a sequence: ``latency + bytes of (keys + pad * sequences) / (share * bandwidth)``."""
 
     latency_s: Seconds
-    memory_share: float = Field(gt=0, le=1)
+    memory_share: float = Field(gt=0)
     pad_tokens: float = Field(ge=0)
 
 
 class ElementwiseCurve(Noun):
-    """Norms, rotary positions, activations, residuals, cache writes: ``latency + bytes / (share * bandwidth)`` each."""
+    """A small kernel that reads and writes a few values a token: ``latency + bytes / (share * bandwidth)``."""
 
     latency_s: Seconds
-    memory_share: float = Field(gt=0, le=1)
+    memory_share: float = Field(gt=0)
+    """Above 1 where the values still lie in the L2 cache."""
+
+
+class ElementwiseCurves(Noun):
+    """One curve a kind, for their kernels differ by a factor of three in the bandwidth they reach."""
+
+    norm: ElementwiseCurve
+    rotary: ElementwiseCurve
+    activation: ElementwiseCurve
+    copy_add: ElementwiseCurve
+    """Residual additions, cache writes, embedding look-ups."""
 
 
 class Efficiency(Noun):
@@ -65,13 +81,11 @@ class Efficiency(Noun):
     matmul: MatmulCurve
     prefill_attention: PrefillAttentionCurve
     decode_attention: DecodeAttentionCurve
-    elementwise: ElementwiseCurve
+    elementwise: ElementwiseCurves
     inherits: str = ""
     """The file whose curves this one takes over where it has none of its own."""
     source: str
     """What was measured, by whom, and what was left out of the fit."""
-    errors: dict[str, str] = {}
-    """Median and 90th percentile of |predicted / measured - 1|, by operator, as ``harness bench cost`` found them."""
 
 
 def efficiency_of(gpu: Gpu) -> Efficiency:
@@ -88,11 +102,12 @@ def efficiency_of(gpu: Gpu) -> Efficiency:
 
 def load_efficiency(name: str) -> Efficiency:
     """Read an efficiency file, and what it inherits, by name. Raises SpecError, naming file, line and key."""
-    return _read(find("efficiency", name))
+    return read_efficiency(find("efficiency", name))
 
 
 @cache
-def _read(path: Path) -> Efficiency:
+def read_efficiency(path: Path) -> Efficiency:
+    """The same, by path. What a file inherits is looked for beside it, and then among the shipped ones."""
     return validate(Efficiency, _merged(path, ()) | {"name": path.stem}, file=path)
 
 
@@ -104,5 +119,6 @@ def _merged(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         return own
     if path in seen:
         raise SpecError("inherits itself", file=path, key="inherits", value=parent)
-    inherited = _merged(find("efficiency", parent), (*seen, path))
-    return {key: value for key, value in inherited.items() if key != "errors"} | own
+    beside = path.with_name(f"{parent}.yaml")
+    inherited = _merged(beside if beside.is_file() else find("efficiency", parent), (*seen, path))
+    return inherited | own

@@ -11,15 +11,18 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Literal
 
-from thunderserve.cost.codec import CodecSpeed, codec_s_per_token
-from thunderserve.spec.cluster import Cluster
+import numpy as np
+
+from thunderserve.cost.codec import DEFAULT_SPEED, CodecSpeed, codec_s_per_token
+from thunderserve.cost.step_table import Floats
+from thunderserve.spec.cluster import Cluster, Link
 from thunderserve.spec.kv import KvCodec
 from thunderserve.spec.model import ModelSpec
 from thunderserve.spec.plan import Replica, Stage
 
 LinkKind = Literal["nvlink", "pcie", "network"]
 
-COLLECTIVE_SHARES: dict[LinkKind, float] = {"nvlink": 0.55, "pcie": 0.25, "network": 1.0}
+COLLECTIVE_SHARES: dict[LinkKind, float] = {"nvlink": 0.42, "pcie": 0.25, "network": 1.0}
 """Share of a link's rated bandwidth that a collective reaches; ``docs/cost.md`` has the fit and its spread.
 
 nvlink: Vidur's A100 and H100 all-reduces. pcie: cards without peer access (L40S, V100-PCIe, A40, L4 pairs) reach 0.12 to 0.35
@@ -37,6 +40,7 @@ class Route:
     bytes_per_s: float
 
     def seconds(self, num_bytes: float) -> float:
+        """One message."""
         return self.latency_s + num_bytes / self.bytes_per_s
 
 
@@ -55,6 +59,11 @@ def route(cluster: Cluster, source: int, target: int, shares: dict[LinkKind, flo
     return Route(link.latency_s, link.bytes_per_s * shares[link_kind(cluster, source, target)])
 
 
+def collective_route(link: Link, kind: LinkKind) -> Route:
+    """A rated link as collectives find it."""
+    return Route(link.latency_s, link.bytes_per_s * COLLECTIVE_SHARES[kind])
+
+
 def all_reduce_s(devices: int, num_bytes: float, slowest: Route, *, switched: bool) -> float:
     """One all-reduce of ``num_bytes`` among ``devices`` cards whose slowest path is ``slowest``.
 
@@ -71,14 +80,23 @@ def all_reduce_s(devices: int, num_bytes: float, slowest: Route, *, switched: bo
     return min(ring_s, 2 * math.ceil(math.log2(devices)) * (alpha + wire_s))
 
 
-def stage_all_reduce_s(cluster: Cluster, stage: Stage, num_bytes: float) -> float:
-    """One all-reduce among the cards of a stage, over the slowest path of the group for this size."""
+def stage_all_reduce_s(cluster: Cluster, stage: Stage, num_bytes: Floats) -> Floats:
+    """One all-reduce among the cards of a stage, for each size, over the slowest path of the group."""
     if stage.tp == 1:
-        return 0.0
+        return np.zeros_like(num_bytes)
     pairs = [(a, b) for a in stage.devices for b in stage.devices if a != b]
-    paths = [route(cluster, a, b, COLLECTIVE_SHARES) for a, b in pairs]
-    switched = stage.tp == 2 or all(link_kind(cluster, a, b) == "nvlink" for a, b in pairs)
-    return max(all_reduce_s(stage.tp, num_bytes, path, switched=switched) for path in set(paths))
+    paths = dict.fromkeys(route(cluster, a, b, COLLECTIVE_SHARES) for a, b in pairs)
+    switched = stage.tp == 2 or is_one_fabric(cluster, stage)
+    times = [[all_reduce_s(stage.tp, float(size), path, switched=switched) for size in num_bytes] for path in paths]
+    slowest: Floats = np.max(times, axis=0)
+    return slowest
+
+
+def is_one_fabric(cluster: Cluster, stage: Stage) -> bool:
+    """Whether the cards are of one type in one node, all joined by NVLink, as the measured nodes are."""
+    one_type = len({(cluster.devices[device].gpu, cluster.devices[device].node) for device in stage.devices}) == 1
+    pairs = [(a, b) for a in stage.devices for b in stage.devices if a < b]
+    return one_type and all(link_kind(cluster, a, b) == "nvlink" for a, b in pairs)
 
 
 def hop(cluster: Cluster, model: ModelSpec, sender: Stage, receiver: Stage) -> Route:
@@ -108,9 +126,11 @@ class Transfer:
 
     @property
     def s_per_token(self) -> float:
+        """Encoding, wire and decoding, one after the other."""
         return self.wire_s_per_token + self.encode_s_per_token + self.decode_s_per_token
 
     def seconds(self, tokens: float) -> float:
+        """A prompt of ``tokens`` on idle links."""
         return self.alpha_s + tokens * self.s_per_token
 
 
@@ -120,7 +140,7 @@ def kv_transfer(
     decode: Replica,
     cluster: Cluster,
     codec: KvCodec,
-    speed: CodecSpeed = CodecSpeed(),
+    speed: CodecSpeed = DEFAULT_SPEED,
 ) -> Transfer:
     """Time of handing over the KV of **all** layers, shards in parallel (dossier formula times the number of layers).
 

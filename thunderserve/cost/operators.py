@@ -37,7 +37,9 @@ def matmul_s(
 
 def pair_s(curve: PrefillAttentionCurve, flops: float, heads: float, head_dim: int, chunk: Number) -> Number:
     """Seconds a query-key pair of a causal chunk of ``chunk`` tokens, all ``heads`` of one device in one layer."""
-    return 4 * heads * head_dim / (curve.compute_share * flops) * (1 + curve.ramp_tokens / chunk)
+    busy = heads + (heads * curve.ramp_tokens + curve.ramp_head_tokens) / chunk
+    seconds: Number = 4 * head_dim * busy / (curve.compute_share * flops)
+    return seconds
 
 
 def decode_attention_s(
@@ -47,9 +49,9 @@ def decode_attention_s(
     return curve.latency_s + kv_bytes * (keys + curve.pad_tokens * sequences) / (curve.memory_share * bytes_per_s)
 
 
-def elementwise_s(curve: ElementwiseCurve, bytes_per_s: float, moved_bytes: Number, launches: int = 1) -> Number:
-    """``launches`` kernels that read and write ``moved_bytes`` together."""
-    return launches * curve.latency_s + moved_bytes / (curve.memory_share * bytes_per_s)
+def elementwise_s(curve: ElementwiseCurve, bytes_per_s: float, moved_bytes: Number) -> Number:
+    """One kernel that reads and writes ``moved_bytes``."""
+    return curve.latency_s + moved_bytes / (curve.memory_share * bytes_per_s)
 
 
 def experts_touched(num_experts: int, experts_per_token: int, tokens: Number) -> Number:

@@ -7,14 +7,15 @@ engine itself takes a step. A stage is as slow as the slowest of its cards.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
-from thunderserve.cost import network, operators
-from thunderserve.cost.efficiency import Efficiency, efficiency_of
+from thunderserve.cost import network
+from thunderserve.cost.card import Card, Kernels
+from thunderserve.cost.efficiency import efficiency_of
 from thunderserve.cost.engine import DEFAULT_ENGINE, Engine
 from thunderserve.cost.shapes import StageShape, stage_shapes
 from thunderserve.cost.step_table import Floats, Ints, StepTable
@@ -28,85 +29,50 @@ GRID_RATIO = 1.15
 
 
 @lru_cache(maxsize=256)
-def geometric_knots(last: int) -> tuple[int, ...]:
-    """1, 2, 3 ... ``last``, every integer at first and then by ``GRID_RATIO``; at least two knots."""
+def geometric_knots(last: int, ratio: float = GRID_RATIO) -> tuple[int, ...]:
+    """1, 2, 3 ... ``last``, every integer at first and then by ``ratio``; at least two knots."""
     last = max(last, 2)
     knots, knot = [], 1
     while knot < last:
         knots.append(knot)
-        knot = max(knot + 1, round(knot * GRID_RATIO))
+        knot = max(knot + 1, round(knot * ratio))
     return (*knots, last)
 
 
-def _grid(last: int) -> Ints:
-    return np.array(geometric_knots(last), dtype=np.int64)
-
-
 @dataclass(frozen=True)
-class Card:
-    """One GPU with its efficiency curves: seconds of each operator of a shard."""
+class Grid:
+    """The knots of a step table."""
 
-    gpu: Gpu
-    curves: Efficiency
+    tokens: Ints
+    sequences: Ints
+    batch: Ints
+    context: Ints
 
-    def matmul(self, m: Floats, shape: tuple[float, float], dtype_bytes: int, copies: Floats | float = 1.0) -> Floats:
-        """One product of ``m`` rows with a matrix of (n, k) = ``shape``."""
-        n, k = shape
-        gpu = self.gpu
-        return operators.matmul_s(
-            self.curves.matmul, gpu.flops, gpu.memory_bytes_per_s, m, n, k, dtype_bytes=dtype_bytes, weight_copies=copies
-        )
+    @classmethod
+    def up_to(cls, max_tokens: int, max_sequences: int, max_context: int, *, affine: bool) -> Grid:
+        """Two knots suffice for a decode attention that is affine in sequences and keys; else they double."""
+        keys = max_sequences * max_context
+        ends = ((1, max(max_sequences, 2)), (1, max(keys, 2)))
+        batch, context = ends if affine else (geometric_knots(max_sequences, 2.0), geometric_knots(keys, 2.0))
+        knots = (geometric_knots(max_tokens), geometric_knots(max_sequences), batch, context)
+        return cls(*(np.array(each, dtype=np.int64) for each in knots))
 
-    def operator_s(self, shape: StageShape, tokens: Floats) -> dict[str, Floats]:
-        """Seconds of each token-wise operator of one layer, by name, for ``tokens`` new tokens."""
-        model = shape.model
-        times = {
-            name: self.matmul(tokens, size, model.dtype_bytes) for name, size in shape.attention_matmuls().items()
-        }
-        rows = tokens * model.experts_per_token
-        copies = operators.experts_touched(model.num_experts, model.experts_per_token, tokens)
-        for name, size in shape.mlp_matmuls().items():
-            times[name] = self.matmul(rows, size, model.dtype_bytes, copies)
-        for name, values in shape.elementwise_values().items():
-            moved = tokens * values * model.dtype_bytes
-            times[name] = operators.elementwise_s(self.curves.elementwise, self.gpu.memory_bytes_per_s, moved)
-        return times
 
-    def layers_s(self, shape: StageShape, tokens: Floats) -> Floats:
-        """All layers of the stage, token-wise operators only, and the embedding on the first stage."""
-        total = shape.num_layers * sum(self.operator_s(shape, tokens).values(), np.zeros_like(tokens))
-        if shape.first:
-            moved = 2 * tokens * shape.model.hidden_size * shape.model.dtype_bytes
-            total = total + operators.elementwise_s(self.curves.elementwise, self.gpu.memory_bytes_per_s, moved)
-        return total
-
-    def head_s(self, shape: StageShape, sequences: Floats) -> Floats:
-        """The LM head."""
-        vocabulary = shape.model.vocab_size / shape.tp
-        return self.matmul(sequences, (vocabulary, shape.model.hidden_size), shape.model.dtype_bytes)
-
-    def pair_s(self, shape: StageShape, chunk: Floats) -> Floats:
-        """A query-key pair of a chunk, in all layers of the stage."""
-        heads, head_dim = shape.heads, shape.model.head_dim
-        once = operators.pair_s(self.curves.prefill_attention, self.gpu.flops, heads, head_dim, chunk)
-        return shape.num_layers * once
-
-    def chunk_s(self, shape: StageShape) -> float:
-        """What a chunk costs whatever its length, in all layers of the stage."""
-        return shape.num_layers * self.curves.prefill_attention.latency_s
-
-    def decode_s(self, shape: StageShape, sequences: Floats, keys: Floats) -> Floats:
-        """Decode attention in all layers of the stage."""
-        curve, bandwidth = self.curves.decode_attention, self.gpu.memory_bytes_per_s
-        once = operators.decode_attention_s(curve, bandwidth, shape.kv_bytes, sequences, keys)
-        return shape.num_layers * once
+@lru_cache(maxsize=256)
+def roofline_card(gpu: Gpu) -> Card:
+    """A card of this type with the efficiency curves of its name or family."""
+    return Card(gpu, efficiency_of(gpu))
 
 
 @dataclass(frozen=True)
 class Roofline:
-    """A ``CostSource`` that needs data sheets and efficiency curves, nothing measured on the cards at hand."""
+    """A ``CostSource`` that needs data sheets and efficiency curves, nothing measured on the cards at hand.
+
+    ``kernels`` says how long a card's kernels take; ``measured.measured_card`` puts kernel tables in its place.
+    """
 
     engine: Engine = DEFAULT_ENGINE
+    kernels: Callable[[Gpu], Kernels] = roofline_card
 
     def step_table(
         self,
@@ -119,55 +85,55 @@ class Roofline:
         max_context: int,
     ) -> StepTable:
         """See ``CostSource``. Raises SpecError for a GPU whose family has no efficiency curves."""
-        tokens, sequences = _grid(max_tokens), _grid(max_sequences)
-        batch = np.array([1, max(max_sequences, 2)], dtype=np.int64)
-        context = np.array([1, max(max_sequences * max_context, 2)], dtype=np.int64)
-        stages = [
-            self._stage(shape, stage, cluster, tokens, sequences, batch, context)
-            for shape, stage in zip(stage_shapes(model, replica), replica.stages, strict=True)
+        cards = [
+            [self.kernels(gpu) for gpu in dict.fromkeys(cluster.gpu(device) for device in stage.devices)]
+            for stage in replica.stages
         ]
+        affine = all(card.decode_is_affine for stage in cards for card in stage)
+        grid = Grid.up_to(max_tokens, max_sequences, max_context, affine=affine)
+        shapes = stage_shapes(model, replica)
+        stages = [
+            self._stage(shape, stage, cluster, group, grid)
+            for shape, stage, group in zip(shapes, replica.stages, cards, strict=True)
+        ]
+        fixed_s, token_s, logit_s, decode_s, pair_s, chunk_s = (np.stack(part) for part in zip(*stages, strict=True))
         hop_s, hop_s_per_token = hops(model, replica, cluster)
-        columns = [np.stack(column) for column in zip(*stages, strict=True)]
-        fixed_s, token_s, logit_s, decode_s, pair_s, chunk_s = columns
         return StepTable(
-            fixed_s, tokens, token_s, sequences, logit_s, batch, context, decode_s, tokens, pair_s, chunk_s,
-            hop_s, hop_s_per_token,
+            fixed_s, grid.tokens, token_s, grid.sequences, logit_s, grid.batch, grid.context, decode_s,
+            grid.tokens, pair_s, chunk_s, hop_s, hop_s_per_token,
         )  # fmt: skip
 
     def _stage(
-        self,
-        shape: StageShape,
-        stage: Stage,
-        cluster: Cluster,
-        tokens: Ints,
-        sequences: Ints,
-        batch: Ints,
-        context: Ints,
-    ) -> tuple[NDArray[np.float64], ...]:
+        self, shape: StageShape, stage: Stage, cluster: Cluster, cards: list[Kernels], grid: Grid
+    ) -> tuple[Floats, ...]:
         """(fixed, token, logit, decode, pair, chunk) seconds of one stage: the slowest of its cards, and the engine."""
-        n, o, l = tokens.astype(float), sequences.astype(float), tokens.astype(float)
-        b, c = np.meshgrid(batch.astype(float), context.astype(float), indexing="ij")
-        cards = [Card(gpu, efficiency_of(gpu)) for gpu in dict.fromkeys(cluster.gpu(i) for i in stage.devices)]
-        reduced = reductions_s(shape, stage, cluster, n)
-        head = [card.head_s(shape, o) if shape.last else np.zeros_like(o) for card in cards]
-        sampling = o * self.engine.sequence_s if shape.last else 0.0
+        engine, tokens, sequences = self.engine, grid.tokens.astype(float), grid.sequences.astype(float)
+        batch, keys = np.meshgrid(grid.batch.astype(float), grid.context.astype(float), indexing="ij")
+        layers = np.max([card.layers_s(shape, tokens) for card in cards], axis=0)
+        layers += self._reductions_s(shape, stage, cluster, cards, tokens)
+        head = np.zeros_like(sequences)
+        if shape.last:
+            head = np.max([card.head_s(shape, sequences) for card in cards], axis=0) + sequences * engine.sequence_s
+        chunk_s = max(card.chunk_s(shape) for card in cards) + (engine.prompt_s if shape.first else 0.0)
         return (
-            np.array(self.engine.step_s + shape.num_layers * self.engine.layer_s),
-            np.max([card.layers_s(shape, n) for card in cards], axis=0) + reduced,
-            np.max(head, axis=0) + sampling,
-            np.max([card.decode_s(shape, b, c) for card in cards], axis=0),
-            np.max([card.pair_s(shape, l) for card in cards], axis=0),
-            np.array(max(card.chunk_s(shape) for card in cards)),
+            np.array(engine.step_s + shape.num_layers * engine.layer_s),
+            np.maximum(layers, shape.num_layers * engine.launch_s),
+            head,
+            np.max([card.decode_s(shape, batch, keys) for card in cards], axis=0),
+            np.max([card.pair_s(shape, tokens) for card in cards], axis=0),
+            np.array(chunk_s),
         )
 
-
-def reductions_s(shape: StageShape, stage: Stage, cluster: Cluster, tokens: Floats) -> Floats:
-    """Two all-reduces of the hidden states a layer."""
-    if stage.tp == 1:
-        return np.zeros_like(tokens)
-    sizes = tokens * shape.model.hidden_size * shape.model.dtype_bytes
-    once = np.array([network.stage_all_reduce_s(cluster, stage, float(size)) for size in sizes])
-    return 2 * shape.num_layers * once
+    def _reductions_s(
+        self, shape: StageShape, stage: Stage, cluster: Cluster, cards: list[Kernels], tokens: Floats
+    ) -> Floats:
+        """Two all-reduces of the hidden states a layer: measured where the card knows its fabric, else by its links."""
+        if stage.tp == 1:
+            return np.zeros_like(tokens)
+        sizes = tokens * shape.model.hidden_size * shape.model.dtype_bytes
+        known = cards[0].all_reduce_s(stage.tp, sizes) if network.is_one_fabric(cluster, stage) else None
+        once = known if known is not None else network.stage_all_reduce_s(cluster, stage, sizes)
+        return 2 * shape.num_layers * (once + stage.tp * self.engine.collective_s)
 
 
 def hops(model: ModelSpec, replica: Replica, cluster: Cluster) -> tuple[Floats, Floats]:

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from thunderserve.spec.model import ModelSpec
 from thunderserve.spec.plan import Replica
+
+Kind = Literal["norm", "rotary", "activation", "copy_add"]
+
+
+class SmallKernel(NamedTuple):
+    """A kernel without a matrix: its name, its kind, and the values it reads and writes a token."""
+
+    operator: str
+    kind: Kind
+    values: float
 
 
 @dataclass(frozen=True)
@@ -51,19 +62,19 @@ class StageShape:
             "mlp_down_proj": (self.model.hidden_size, width),
         }
 
-    def elementwise_values(self) -> dict[str, float]:
-        """Values read and written a token by each small kernel of one layer."""
+    def small_kernels(self) -> list[SmallKernel]:
+        """The kernels of one layer that only move values."""
         hidden, width = self.model.hidden_size, self.model.intermediate_size / self.tp
         rotated = (self.heads + self.kv_heads) * self.model.head_dim
-        active = self.model.experts_per_token * width
-        return {
-            "input_layernorm": 2 * hidden,
-            "attn_rope": 0.0 if self.model.position_embeddings else 2 * rotated,
-            "kv_cache_save": 4 * self.kv_heads * self.model.head_dim,
-            "post_attention_layernorm": 2 * hidden,
-            "mlp_act": self.model.mlp_matrices * active,
-            "add": 2 * 3 * hidden,
-        }
+        kernels = [
+            SmallKernel("input_layernorm", "norm", 2 * hidden),
+            SmallKernel("attn_kv_cache_save", "copy_add", 4 * self.kv_heads * self.model.head_dim),
+            SmallKernel("post_attention_layernorm", "norm", 2 * hidden),
+            SmallKernel("mlp_act", "activation", self.model.mlp_matrices * self.model.experts_per_token * width),
+            SmallKernel("add", "copy_add", 2 * 3 * hidden),
+        ]
+        learned_positions = self.model.position_embeddings > 0
+        return kernels if learned_positions else [*kernels, SmallKernel("attn_rope", "rotary", 2 * rotated)]
 
 
 def stage_shapes(model: ModelSpec, replica: Replica) -> list[StageShape]:

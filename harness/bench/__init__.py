@@ -1,0 +1,1 @@
+"""Benchmarks of the program itself: how true and how fast it is."""
