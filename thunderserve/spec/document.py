@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from thunderserve.spec.errors import SpecError, nearest
 from thunderserve.spec.noun import short_keys
+from thunderserve.spec.units import DIMENSIONS
 
 N = TypeVar("N", bound=BaseModel)
 Path_ = tuple[str | int, ...]
@@ -61,7 +62,7 @@ def explain(
     worst = min(details, key=lambda detail: (detail["type"] != "extra_forbidden", details.index(detail)))
     loc = tuple(worst["loc"])
     reason, remedy, value = _words(worst, noun, loc)
-    path = _present(content, loc)
+    path = _present(content, loc) + (loc[-1:] if worst["type"] == "missing" else ())
     return SpecError(
         reason, file=file, line=line_of(content, path), key=dotted((*at, *path)), value=value, remedy=remedy
     )
@@ -76,19 +77,36 @@ def _words(detail: ErrorDetails, noun: type[BaseModel], loc: Path_) -> tuple[str
         return "unknown key", nearest(str(loc[-1]), known), None
     if detail["type"] == "missing":
         return "is missing", f"add the key {loc[-1]!r}", None
+    if detail["type"] in {"union_tag_invalid", "union_tag_not_found"}:
+        return _tag_words(detail)
     reason = detail["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     return reason[:1].lower() + reason[1:], "", shown
 
 
+def _tag_words(detail: ErrorDetails) -> tuple[str, str, object]:
+    """What is wrong with the key (``kind``) that chooses among nouns."""
+    context = detail.get("ctx", {})
+    key = str(context.get("discriminator", "")).strip("'")
+    if detail["type"] == "union_tag_not_found":
+        return f"does not say its {key}", f"add the key {key!r}", None
+    known = [name.strip().strip("'") for name in str(context["expected_tags"]).split(",")]
+    return f"unknown {key}", nearest(str(context["tag"]), known), context["tag"]
+
+
 def _owner(noun: type[BaseModel], loc: Path_) -> type[BaseModel] | None:
     """The noun that lies at ``loc`` within ``noun``, so that its keys can be suggested."""
-    current: Any = noun
+    candidates = [noun]
     for step in loc:
-        found = _models_in(current.model_fields[step].annotation) if step in current.model_fields else []
-        by_tag = [model for model in _models_in(current) if model.__name__ == step]
-        if found or by_tag:
-            current = (by_tag or found)[0]
-    return current if isinstance(current, type) and issubclass(current, BaseModel) else None
+        tagged = [model for model in candidates if len(candidates) > 1 and _answers_to(model, step)]
+        fields = [model.model_fields[step] for model in candidates if step in model.model_fields]
+        candidates = tagged or [inner for field in fields for inner in _models_in(field.annotation)] or candidates
+    return candidates[0] if candidates else None
+
+
+def _answers_to(model: type[BaseModel], tag: str | int) -> bool:
+    """Whether pydantic means ``model`` by ``tag``: its name, or the value of its discriminating ``kind``."""
+    kind = model.model_fields.get("kind")
+    return model.__name__ == tag or (kind is not None and tag in getattr(kind.annotation, "__args__", ()))
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
@@ -104,15 +122,13 @@ def _known_keys(noun: type[BaseModel]) -> list[str]:
 
 
 def _present(content: Any, loc: Path_) -> Path_:
-    """``loc`` without pydantic's own steps (union tags), and with the short keys that stand in the file."""
+    """The part of ``loc`` that stands in ``content``: without pydantic's own steps (union tags), and with the short keys."""
     path: list[str | int] = []
     for step in loc:
         if isinstance(content, dict):
-            short = next((key for key in content if isinstance(step, str) and step.startswith(f"{key}_")), None)
-            key = step if step in content else short
+            short = [dimension.short_key(step) for dimension in DIMENSIONS] if isinstance(step, str) else []
+            key = step if step in content else next((key for key in short if key in content), None)
             if key is None:
-                if step == loc[-1]:
-                    path.append(step)
                 continue
             content = content[key]
             path.append(key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from thunderserve.spec.noun import Noun
 from thunderserve.spec.units import Bytes, BytesPerSecond, Flops, Seconds, UsdPerHour
@@ -64,11 +64,18 @@ class GpuFile(Noun):
     """By market: ``paper`` (its Table 1), ``on_demand`` (a large cloud), ``market`` (a GPU market place)."""
     notes: str = ""
 
+    @model_validator(mode="after")
+    def _is_whole(self) -> GpuFile:
+        sheet = self.datasheet
+        if None in (sheet.memory_bytes, sheet.memory_bytes_per_s, sheet.flops):
+            raise ValueError("datasheet must give memory, memory_bandwidth and flops; only 'paper' may leave some out")
+        return self
+
     def gpu(self, catalogue: Catalogue, market: str | None = None) -> Gpu:
         """The type as ``catalogue`` has it; a figure the paper does not print is the data sheet's.
 
-        The price is ``market``'s, or else the first of paper, market, on_demand that is known. Raises KeyError for a
-        market the file does not have.
+        The price is ``market``'s, or else the first of paper, market, on_demand that is known, or else any. Raises
+        KeyError for a market the file does not have.
         """
         sheet, printed = self.datasheet, self.paper if catalogue == "paper" else None
 
@@ -76,7 +83,8 @@ class GpuFile(Noun):
             value: float | None = getattr(printed, name) if printed is not None else None
             return value if value is not None else getattr(sheet, name)
 
-        order = [market] if market else [name for name in ("paper", "market", "on_demand") if name in self.prices]
+        known = [name for name in ("paper", "market", "on_demand") if name in self.prices]
+        order = [market] if market else [*known, *self.prices]
         return Gpu.model_validate(
             {name: figure(name) for name in ("memory_bytes", "memory_bytes_per_s", "flops")}
             | {name: getattr(self, name) for name in ("name", "family", "fabric", "fabric_bytes_per_s")}

@@ -25,6 +25,13 @@ class KvCodec(Noun):
 
 
 RAW = KvCodec(name="raw", bits=16)
+INT8 = KvCodec(name="int8", bits=8, group_size=64, group_overhead_bits=32)
 INT4 = KvCodec(name="int4", bits=4, group_size=64, group_overhead_bits=32)
-"""KIVI-style 4 bit (Liu et al. 2024): fp16 scale and zero a group of 64. The paper's own scheme is not known."""
-CODECS = {codec.name: codec for codec in (RAW, INT4)}
+"""KIVI-style 4 bit (Liu et al. 2024): 32 bits for the range of a group of 64. The paper's own scheme is not known."""
+INT2 = KvCodec(name="int2", bits=2, group_size=32, group_overhead_bits=32)
+INT4_ROTATED = KvCodec(name="int4-rotated", bits=4, group_size=64, group_overhead_bits=32)
+FP8 = KvCodec(name="fp8", bits=8, group_size=64, group_overhead_bits=8)
+LOSSLESS = KvCodec(name="lossless", bits=13.6)
+"""What it needs depends on the values: this is SmolLM2-135M in float16 (``harness bench codec --model``); 11.0 in bfloat16."""
+CODECS = {codec.name: codec for codec in (RAW, INT8, INT4, INT2, INT4_ROTATED, FP8, LOSSLESS)}
+"""What the modules of ``thunderserve/kv/`` put on the wire for long 16-bit sequences; a test holds the two together."""

@@ -30,9 +30,9 @@ def short_keys(noun: type[BaseModel]) -> dict[str, str]:
     table = {}
     for name, field in noun.model_fields.items():
         dimension = dimension_of(field)
-        if dimension is not None and dimension.suffix and f"_{name}".endswith(dimension.suffix):
-            base = f"_{name}".removesuffix(dimension.suffix)
-            table[f"{base}_{dimension.short}".strip("_") if dimension.short else base.strip("_")] = name
+        short = dimension.short_key(name) if dimension is not None else None
+        if short is not None:
+            table[short] = name
     return table
 
 

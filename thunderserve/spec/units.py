@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field
@@ -29,17 +30,25 @@ class Dimension:
     short: str = ""
     """What takes the suffix's place in the short key (``memory_bandwidth`` for ``memory_bytes_per_s``)."""
 
+    def short_key(self, field: str) -> str | None:
+        """The YAML key beside the full name ``field``: without the unit; None for a field that does not name it."""
+        if not self.suffix or not f"_{field}".endswith(self.suffix):
+            return None
+        base = f"_{field}".removesuffix(self.suffix)
+        return f"{base}_{self.short}".strip("_") if self.short else base.strip("_")
+
     def parse(self, text: str) -> float:
         """The SI value of ``text``. Raises ValueError, in words, for a missing or foreign unit."""
         match = re.fullmatch(r"\s*([-+]?[0-9][0-9_]*\.?[0-9]*(?:[eE][-+]?[0-9]+)?)\s*(.*?)\s*", text)
         if match is None:
             raise ValueError(f"is not a {self.name}; write a number and a unit, as in '{self.example}'")
-        number, unit = float(match[1].replace("_", "")), match[2]
+        number, unit = Decimal(match[1].replace("_", "")), match[2]
         if not unit:
             raise ValueError(f"has no unit; write for example '{self.example}'")
         if unit not in self.units:
             raise ValueError(f"has the unit '{unit}', but a {self.name} is wanted; write for example '{self.example}'")
-        return number * self.units[unit]
+        # Decimal, so that 10 us is the double nearest to 1e-5 and not that of 10 times 1e-6.
+        return float(number * Decimal(repr(self.units[unit])))
 
 
 def _scaled(base: str, factor: float = 1.0, *, binary: bool = False) -> dict[str, float]:
@@ -71,6 +80,8 @@ USD_PER_HOUR = Dimension("price", "_per_hour", "0.403 USD/h", {"USD/h": 1.0, "$/
 PER_S = Dimension(
     "rate", "_per_s", "4 requests/s", {"requests/s": 1.0, "req/s": 1.0, "/s": 1.0, "requests/min": 1 / 60}
 )
+
+DIMENSIONS = (BYTES, BYTES_PER_S, FLOPS, SECONDS, USD_PER_HOUR, PER_S)
 
 
 def _number(dimension: Dimension) -> BeforeValidator:
