@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,17 @@ def predict_matmul(curve: MatmulCurve, rows: pd.DataFrame, gpu: str) -> Floats:
     return operators.matmul_s(curve, flops, bandwidth, m, n, k)
 
 
+def _attention(curve: PrefillAttentionCurve, rows: pd.DataFrame, gpu: str) -> tuple[Floats, Floats]:
+    """Seconds of one row against one key, and the seconds that grow with the new tokens."""
+    flops, bandwidth = PEAKS[gpu]
+    heads, kv_heads, head_dim = (rows[name].to_numpy(float) for name in ("heads", "kv_heads", "head_dim"))
+    row_s = np.asarray(operators.row_s(curve, flops, head_dim))
+    tokens = rows["sequences"].to_numpy(float) * np.maximum(rows["chunk"].to_numpy(float), 1.0)
+    moved = 2 * tokens * (2 * heads + 6 * kv_heads) * head_dim
+    by_token = curve.start_keys * row_s * heads * tokens
+    return row_s, by_token + operators.moved_by_attention_s(curve, bandwidth, moved)
+
+
 def predict_small(curve: ElementwiseCurve, rows: pd.DataFrame, gpu: str) -> Floats:
     """Seconds of each row ``m, values``."""
     moved = 2 * rows["m"].to_numpy(float) * rows["values"].to_numpy(float)
@@ -62,25 +73,34 @@ def predict_small(curve: ElementwiseCurve, rows: pd.DataFrame, gpu: str) -> Floa
 
 
 def predict_decode(curve: DecodeAttentionCurve, rows: pd.DataFrame, gpu: str) -> Floats:
-    """Seconds of each row ``sequences, keys, kv_heads, head_dim``."""
+    """Seconds of each row ``sequences, keys, kv_heads, head_dim``, and ``tokens_s`` from the prefill curve."""
     kv_bytes = 4 * rows["kv_heads"].to_numpy(float) * rows["head_dim"].to_numpy(float)
     sequences, keys = rows["sequences"].to_numpy(float), rows["keys"].to_numpy(float)
-    out: Floats = curve.latency_s + kv_bytes * (keys + curve.pad_tokens * sequences) / (
-        curve.memory_share * PEAKS[gpu][1]
-    )
-    return out
+    out: Floats = operators.decode_attention_s(curve, PEAKS[gpu][1], kv_bytes, sequences, keys)
+    return out + rows["tokens_s"].to_numpy(float)
 
 
-def predict_prefill(curve: PrefillAttentionCurve, rows: pd.DataFrame, gpu: str) -> Floats:
-    """Seconds of each row ``sequences, chunk, past, heads, head_dim``."""
-    chunk, past = rows["chunk"].to_numpy(float), rows["past"].to_numpy(float)
-    pairs = rows["sequences"].to_numpy(float) * (chunk * past + chunk * (chunk + 1) / 2)
-    # Chunks of one launch fill the card together, so each of them bears its part of the idle processors.
-    heads, count = rows["heads"].to_numpy(float), rows["sequences"].to_numpy(float)
-    busy = heads + (heads * curve.ramp_tokens + curve.ramp_head_tokens / count) / chunk
-    flops = 4 * rows["head_dim"].to_numpy(float) * pairs * busy
-    out: Floats = curve.latency_s + flops / (curve.compute_share * PEAKS[gpu][0])
-    return out
+def with_tokens_s(rows: pd.DataFrame, gpu: str, prefill: PrefillAttentionCurve) -> pd.DataFrame:
+    """Decode rows with the seconds that a step table counts by the new token."""
+    return rows.assign(tokens_s=_attention(prefill, rows.assign(chunk=1), gpu)[1])
+
+
+def predict_prefill(
+    curve: PrefillAttentionCurve, rows: pd.DataFrame, gpu: str, *, together: bool = True
+) -> Floats:
+    """Seconds of each row ``sequences, chunk, past, heads, kv_heads, head_dim``.
+
+    ``together``: the chunks of one launch fill the card together, as they do; else each counts as if it were alone, as a
+    step table, which adds up chunks, must have it.
+    """
+    row_s, tokens_s = _attention(curve, rows, gpu)
+    chunk, past, count = (rows[name].to_numpy(float) for name in ("chunk", "past", "sequences"))
+    counted = operators.rows(curve, rows["heads"].to_numpy(float), chunk)
+    share = count if together else np.ones_like(count)
+    busy = np.maximum(counted, curve.processors * curve.tile_rows / share)
+    empty = operators.rows(curve, rows["heads"].to_numpy(float), 0.0) * curve.start_keys
+    chunks_s: Floats = count * row_s * (busy * (past + (chunk + 1) / 2) + empty)
+    return curve.latency_s + chunks_s + tokens_s
 
 
 @dataclass(frozen=True)
@@ -92,6 +112,8 @@ class Operator:
     predict: Callable[[Any, pd.DataFrame, str], Floats]
     size: str
     """The column whose small values are rare."""
+    upper: dict[str, float] = field(default_factory=dict)
+    """Bounds of the constants; small kernels and decode attention may find values in the L2 cache and pass the memory's rate."""
 
 
 MATMUL = Operator(
@@ -99,23 +121,26 @@ MATMUL = Operator(
     {"latency_s": 4e-6, "compute_share": 0.7, "ramp_elements": 1e5, "memory_share": 0.8, "overlap": 1.7},
     predict_matmul,
     "m",
+    {"compute_share": 1.0, "overlap": 8.0, "memory_share": 0.98},
 )
 SMALL = Operator(ElementwiseCurve, {"latency_s": 3e-6, "memory_share": 0.6}, predict_small, "m")
+SMALL_CACHED = Operator(
+    ElementwiseCurve, SMALL.start | {"cache_bytes": 1e7, "cache_share": 2.5}, predict_small, "m", {"cache_share": 6.0}
+)
 DECODE = Operator(
     DecodeAttentionCurve, {"latency_s": 1e-5, "memory_share": 0.8, "pad_tokens": 50}, predict_decode, "keys"
 )
 PREFILL = Operator(
     PrefillAttentionCurve,
-    {"latency_s": 1e-5, "compute_share": 0.5, "ramp_tokens": 300, "ramp_head_tokens": 3000},
+    {"latency_s": 1e-5, "compute_share": 0.6, "start_keys": 60, "memory_share": 0.8},
     predict_prefill,
-    "chunk",
+    "sequences",
+    {"compute_share": 1.0, "memory_share": 0.98},
 )
-UPPER = {"compute_share": 1.0, "overlap": 8.0, "memory_share": 0.98}
-"""Bounds of the fits; small kernels and decode attention may find their values in the L2 cache and go above 1."""
 
 
-def fit(operator: Operator, rows: pd.DataFrame) -> Any:
-    """The curve that predicts ``rows`` best. Several cards of one family may be among them."""
+def fit(operator: Operator, rows: pd.DataFrame, known: dict[str, float] | None = None) -> Any:
+    """The curve that predicts ``rows`` best, given the constants that are ``known``. Rows may be of several cards of a family."""
     names = list(operator.start)
     measured = np.log(rows["seconds"].to_numpy(float))
     weights = 1 / np.sqrt(np.maximum(rows[operator.size].to_numpy(float), 8.0))
@@ -124,7 +149,7 @@ def fit(operator: Operator, rows: pd.DataFrame) -> Any:
     groups = [(gpu, rows.index.get_indexer(part.index), part) for gpu, part in rows.groupby("gpu")]
 
     def residuals(logs: Floats) -> Floats:
-        curve = operator.curve.model_construct(**dict(zip(names, np.exp(logs), strict=True)))
+        curve = operator.curve.model_construct(**dict(zip(names, np.exp(logs), strict=True)), **(known or {}))
         predicted = np.empty(len(rows))
         for gpu, where, part in groups:
             predicted[where] = operator.predict(curve, part, str(gpu))
@@ -132,11 +157,11 @@ def fit(operator: Operator, rows: pd.DataFrame) -> Any:
         return out
 
     start = np.log([operator.start[name] for name in names])
-    upper = np.log([1e9 if operator in (SMALL, DECODE) else UPPER.get(name, 1e9) for name in names])
+    upper = np.log([operator.upper.get(name, 1e9) for name in names])
     lower = np.log([1.0 if name == "overlap" else 1e-9 for name in names])
     found = least_squares(residuals, start, bounds=(lower, upper), loss="soft_l1", f_scale=0.05, x_scale=1.0)
     values = {name: float(f"{value:.4g}") for name, value in zip(names, np.exp(found.x), strict=True)}
-    return operator.curve(**values)
+    return operator.curve(**values, **(known or {}))
 
 
 @dataclass(frozen=True)
@@ -164,23 +189,39 @@ def curves_of(family: Family, frames: Frames, folder: Path) -> dict[str, Any]:
 
     curves: dict[str, Any] = {}
     if family.matmul:
-        curves["matmul"] = fit(MATMUL, seen(frames.matmul, family.matmul)).model_dump()
+        curves["matmul"] = fit(MATMUL, seen(frames.matmul, family.matmul)).model_dump(exclude_defaults=True)
     if family.small:
         rows = seen(frames.small, family.small)
         kinds = {kind: rows[rows["operator"].isin(names)].reset_index(drop=True) for kind, names in KINDS.items()}
-        small = {kind: fit(SMALL, part).model_dump() for kind, part in kinds.items() if len(part)}
+        operator = SMALL_CACHED if family.l2_bytes else SMALL
+        small = {kind: fit(operator, part).model_dump(exclude_defaults=True) for kind, part in kinds.items() if len(part)}
         curves["elementwise"] = {"copy_add": small["norm"]} | small
-    for name, operator in (("decode", DECODE), ("prefill", PREFILL)):
-        if cards := getattr(family, name):
-            rows = seen(frames.attention[frames.attention["operator"] == f"attn_{name}"], cards)
-            rows = rows[~((rows["source"] == "vidur") & (name == "prefill"))].reset_index(drop=True)
-            curves[f"{name}_attention"] = fit(operator, rows).model_dump()
+    curves |= attention_of(family, seen(frames.attention, family.prefill), seen(frames.attention, family.decode), folder)
     if family.layers:
         rows = frames.layers[(frames.layers["gpu"] == family.layers) & ~frames.layers["held"]]
         curves["matmul"] = fit_layers(family, rows, "matmul", ("compute_share", "memory_share"), curves, folder)
     if family.layers_decode:
         rows = frames.layers[(frames.layers["gpu"] == family.layers_decode) & (frames.layers["phase"] == "decode")]
         curves["decode_attention"] = fit_layers(family, rows, "decode_attention", ("memory_share",), curves, folder)
+    return curves
+
+
+def attention_of(family: Family, prefill: pd.DataFrame, decode: pd.DataFrame, folder: Path) -> dict[str, Any]:
+    """Both attention curves: of prefill first, for decoding sequences pay for their new tokens as chunks do."""
+    curves: dict[str, Any] = {}
+    wave: dict[str, float] = {"processors": family.processors, "tile_rows": family.tile_rows}
+    wave |= {"cache_bytes": family.l2_bytes} if family.l2_bytes else {}
+    if family.prefill:
+        rows = prefill[prefill["operator"] == "attn_prefill"].reset_index(drop=True)
+        curves["prefill_attention"] = fit(PREFILL, rows, wave).model_dump(exclude_defaults=True)
+    elif family.processors:
+        parent = read_efficiency(folder / f"{family.inherits}.yaml").prefill_attention
+        curves["prefill_attention"] = parent.model_dump(exclude_defaults=True) | wave
+    if family.decode:
+        curve = PrefillAttentionCurve(**curves["prefill_attention"])
+        rows = decode[decode["operator"] == "attn_decode"]
+        parts = [with_tokens_s(part, str(gpu), curve) for gpu, part in rows.groupby("gpu")]
+        curves["decode_attention"] = fit(DECODE, pd.concat(parts, ignore_index=True)).model_dump(exclude_defaults=True)
     return curves
 
 
@@ -202,7 +243,7 @@ def fit_layers(
         return out
 
     best = least_squares(residuals, np.log(np.full(len(shares), 0.6)), bounds=(np.log(0.05), np.log(0.98)))
-    values = getattr(with_shares(best.x), name).model_dump()
+    values = getattr(with_shares(best.x), name).model_dump(exclude_defaults=True)
     return {key: float(f"{value:.4g}") for key, value in values.items()}
 
 
@@ -224,13 +265,13 @@ def write(name: str, family: Family, curves: dict[str, Any], folder: Path) -> No
     (folder / f"{name}.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Fit all families, in the order in which they inherit."""
     root = measurements.data_folder()
     if root is None:
         sys.stderr.write("no measurements: set THUNDERSERVE_DATA to the folder that holds gpu/\n")
         return 2
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parents[2] / "configs" / "efficiency"
+    folder = Path(arguments[0]) if arguments else Path(__file__).resolve().parents[2] / "configs" / "efficiency"
     frames = Frames.read(root)
     for name, family in FAMILIES.items():
         write(name, family, curves_of(family, frames, folder), folder)
@@ -239,4 +280,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))

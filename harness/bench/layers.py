@@ -103,10 +103,10 @@ def layer_s(curves: Efficiency, gpu: Gpu, rows: pd.DataFrame) -> Floats:
     for number, (model, phase, tokens) in enumerate(rows[["model", "phase", "tokens"]].itertuples(index=False)):
         shape = StageShape(MODELS[model], 1, 1, first=False, last=False)
         n = np.array([float(tokens)])
-        seconds = one.layers_s(shape, n)
+        seconds = one.layers_s(shape, n) + one.launch_s(shape)
         if phase == "prefill":
             chunk = np.array([float(min(tokens, MEAN_PROMPT))])
-            seconds = seconds + n * (chunk + 1) / 2 * one.pair_s(shape, chunk) + one.chunk_s(shape)
+            seconds = seconds + n * (chunk + 1) / 2 * one.pair_s(shape, chunk) + n / chunk * one.chunk_s(shape)
         else:
             seconds = seconds + one.decode_s(shape, n, n * MEAN_KEYS)
         out[number] = seconds[0]
@@ -121,7 +121,7 @@ def table(gpu: str, model: str, tp: int, engine: Engine, pp: int = 1) -> StepTab
         name=gpu,
         gpus={gpu: kind},
         devices=tuple(Device(id=i, gpu=gpu, node="n") for i in range(tp * pp)),
-        inside={"n": Link(latency_s=5e-6, bytes_per_s=beta)},
+        inside={"n": Link(latency_s=8e-6, bytes_per_s=beta)},
     )
     spec = MODELS[model]
     stages = tuple(
@@ -134,7 +134,7 @@ def table(gpu: str, model: str, tp: int, engine: Engine, pp: int = 1) -> StepTab
 def prefill_s(steps: StepTable, prompt: float, batch: float = 1) -> float:
     """A step that holds ``batch`` whole prompts."""
     pair = np.interp(prompt, steps.chunk_knots, steps.pair_s[0])
-    chunks = batch * (steps.chunk_s[0] / batch + prompt * (prompt + 1) / 2 * pair)
+    chunks = batch * (steps.chunk_s[0] + prompt * (prompt + 1) / 2 * pair)
     tokens = np.interp(prompt * batch, steps.token_knots, steps.token_s[0])
     head = np.interp(batch, steps.logit_knots, steps.logit_s[0])
     return float(steps.fixed_s[0] + tokens + head + chunks)
@@ -157,11 +157,13 @@ def splitwise(root: Path, engines: Engines = ENGINES) -> pd.DataFrame:
     for hardware, gpu in (("a100-80gb", "A100-80G"), ("h100-80gb", "H100")):
         for tp in (2, 4, 8):
             part = raw[(raw["hardware"] == hardware) & (raw["tensor_parallel"] == tp)]
-            cases = part.groupby(shape, as_index=False)[["prompt_time", "token_time"]].median()
             steps = table(gpu, "llama-2-70b", tp, engines[f"splitwise-{gpu[:4].lower()}"])
-            for prompt, batch, new, prompt_ms, token_ms in cases.itertuples(index=False):
-                keys = batch * (prompt + new / 2)
+            # A prompt does not know how many tokens will follow it: those rows repeat one measurement.
+            prompts = part.groupby(shape[:2])["prompt_time"].median()
+            for (prompt, batch), prompt_ms in prompts.items():
                 rows.append((gpu, tp, "step prefill", prompt_ms * 1e-3, prefill_s(steps, prompt, batch)))
+            for (prompt, batch, new), token_ms in part.groupby(shape)["token_time"].median().items():
+                keys = batch * (prompt + new / 2)
                 rows.append((gpu, tp, "step decode", token_ms * 1e-3, decode_step_s(steps, batch, keys)))
     frame = pd.DataFrame(rows, columns=["gpu", "tp", "operator", "seconds", "predicted"])
     return frame.assign(source="splitwise", model="llama-2-70b", held=frame["tp"] == 4)

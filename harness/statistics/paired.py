@@ -37,7 +37,10 @@ def mean_difference(pairs: Sequence[tuple[Floats, Floats]], *, confidence: float
 
 
 def share_difference(pairs: Sequence[tuple[Bools, Bools]], *, confidence: float = CONFIDENCE) -> Difference | None:
-    """Difference of two shares of the same requests, in [-1, 1]. Where no request differs, a bound is left of it."""
+    """Difference of two shares of the same requests, in [-1, 1]. Where no request differs, a bound is left of it.
+
+    A sign is claimed only if McNemar's exact test finds one as well: of few discordant requests a bootstrap is too sure.
+    """
     gaps = [first.astype(np.float64) - second.astype(np.float64) for first, second in pairs]
     judged = _judge(gaps, confidence)
     if judged is None:
@@ -49,6 +52,8 @@ def share_difference(pairs: Sequence[tuple[Bools, Bools]], *, confidence: float 
     low, high = judged.interval
     if low == high:
         low, high = low - reach, high + reach
+    if mcnemar(*(np.concatenate(side) for side in zip(*pairs, strict=True))) > 1 - confidence:
+        low, high = min(low, 0.0), max(high, 0.0)
     return _difference(judged.mean, (max(-1.0, low), min(1.0, high)))
 
 

@@ -23,11 +23,14 @@ def percentile(values: Floats, share: float) -> Value:
         return Value(None, None, "no values")
     ordered = np.sort(values)
     point = float(ordered[_rank(count, share) - 1])
-    interval = order_interval(ordered, share, effect=design_effect(values <= point))
-    needed = minimum_sample(share)
-    if interval is None:
-        return Value(point, None, f"p{share * 100:g} from {count} requests; its interval needs {needed}")
-    return Value(point, interval)
+    effect = design_effect(values <= point)
+    interval = order_interval(ordered, share, effect=effect)
+    if interval is not None:
+        return Value(point, interval)
+    like = f", which say as much as {count / effect:.0f} independent ones" if effect > 1 else ""
+    return Value(
+        point, None, f"p{share * 100:g} from {count} requests{like}; its interval needs {minimum_sample(share)}"
+    )
 
 
 def _rank(count: int, share: float) -> int:

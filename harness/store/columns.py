@@ -17,15 +17,11 @@ Columns = dict[str, NDArray[Any]]
 
 
 @cache
-def _connection(process: int) -> DuckDBPyConnection:
+def _connection(process: int) -> DuckDBPyConnection:  # noqa: ARG001  each process has its own
     import duckdb
 
     # One thread: row groups are then written in order, and the bytes repeat.
     return duckdb.connect(config={"threads": 1})
-
-
-def _quoted(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"
 
 
 def write(path: Path, columns: Columns) -> None:
@@ -36,18 +32,17 @@ def write(path: Path, columns: Columns) -> None:
     connection = _connection(os.getpid())
     connection.register("harness_table", columns)
     try:
-        connection.execute(f"COPY harness_table TO {_quoted(path)} (FORMAT parquet, COMPRESSION zstd)")
+        connection.view("harness_table").write_parquet(str(path), compression="zstd")
     finally:
         connection.unregister("harness_table")
 
 
-def read(path: Path, names: list[str] | None = None) -> Columns:
-    """The columns of ``path`` (or those named). Null becomes NaN in float columns. Raises ValueError if unreadable."""
+def read(path: Path) -> Columns:
+    """The columns of ``path``. Null becomes NaN in float columns. Raises ValueError if it cannot be read."""
     import duckdb
 
-    chosen = ", ".join(f'"{name}"' for name in names) if names else "*"
     try:
-        found = _connection(os.getpid()).execute(f"SELECT {chosen} FROM read_parquet({_quoted(path)})").fetchnumpy()
+        found = _connection(os.getpid()).read_parquet(str(path)).fetchnumpy()
     except duckdb.Error as error:
         raise ValueError(f"{path} is not a readable table: {str(error).splitlines()[0]}") from None
     return {name: _plain(values) for name, values in found.items()}
@@ -57,7 +52,5 @@ def _plain(values: Any) -> NDArray[Any]:
     if isinstance(values, np.ma.MaskedArray):
         if values.dtype.kind == "f":
             return np.asarray(values.filled(np.nan))
-        if values.mask.any():
-            return np.array([None if masked else value for value, masked in zip(values.data, values.mask, strict=True)])
-        return np.asarray(values.data)
+        return np.asarray(values.filled(None) if values.dtype.kind == "O" else values.data)
     return np.asarray(values)
