@@ -7,7 +7,8 @@ Zhong et al., "DistServe: Disaggregating Prefill and Decoding for Goodput-optimi
   instance may feed any decode instance. The paper has cards without end and takes the best shape a card for each phase;
   a cluster has an end, so here the leading shapes of both phases are weighed together, and the mix that carries most wins.
 * Low node affinity (its Algorithm 2): a unit is a prefill and a decode instance with the same number of pipeline stages,
-  cut so that matching stages stand on one node and KV never leaves it; units are tried whole, and replicated.
+  cut so that matching stages stand on one node and KV never leaves it; units are tried whole, and replicated; the unit whose
+  copies carry most on this cluster wins (with ``spare: idle``, the best a card, as in the paper).
 
 Online (its section 4.3): FCFS; prefill batches packed to the saturation length; the decode side pulls KV when it has room;
 the shortest queue gets the request. KV travels at 16 bit.
@@ -132,7 +133,7 @@ class System:
                 tried[prefill, decode] = goodput, units
         if not tried:
             return None
-        key = max(tried, key=lambda pair: tried[pair][0].per_gpu(pair[0].num_gpus + pair[1].num_gpus))
+        key = max(tried, key=lambda pair: _fleet_worth(tried[pair][0], len(tried[pair][1]), pair, self.spare))
         goodput, units = tried[key]
         needed = len(units) if self.spare == "use" else _times(problem.rate_per_s, goodput.rate_per_s(), len(units))
         note = (
@@ -260,6 +261,13 @@ def _saturation_tokens(problem: Problem, stages: Stages) -> int:
 def _prefill_alone(problem: Problem, prefill: Replica) -> Serve:
     """A prefill instance whose requests end with their first token (the judge cuts the outputs)."""
     return server(problem, (prefill.model_copy(update={"phase": Phase.BOTH}),), (Flow(prefill=0, decode=0, share=1.0),))
+
+
+def _fleet_worth(goodput: Goodput, units: int, pair: tuple[Shape, Shape], spare: str) -> Goodput:
+    """By the card as the paper does (``idle``), or by what all cards of the cluster carry together (``use``)."""
+    if spare == "idle":
+        return goodput.per_gpu(pair[0].num_gpus + pair[1].num_gpus)
+    return Goodput(goodput.goodput_per_s * units, goodput.throughput_per_s * units)
 
 
 LEADING = 6
