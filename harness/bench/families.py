@@ -31,15 +31,17 @@ FAMILIES = {
     "ampere-ga100": Family(
         "A100 (A100-40G and A100-80G share it). Projections and small kernels: Vidur, A100-80G, Llama-2-7B, Llama-2-70B, "
         "Llama-3-8B, TP 1, 2, 4 (MIT). Decode attention: Vidur, Frontier (A800) and aiconfigurator; prefill attention: "
-        "aiconfigurator (vLLM's FlashAttention 2, Apache-2.0). Held out: CodeLlama-34B, Llama-3-70B, TP 8, head counts 12, 24, 48. "
-        "aiconfigurator's own large products are up to 30 % faster (shorter runs, no power limit) and were not used.",
+        "aiconfigurator (vLLM's FlashAttention 2, Apache-2.0). Held out: CodeLlama-34B, Llama-3-70B, TP 8; of attention "
+        "head counts 12, 24, 48. aiconfigurator's own large products are up to 30 % faster (shorter runs, no power limit) and "
+        "were not used.",
         matmul=("a100",), small=("a100",), decode=("a100", "a100_sxm"), prefill=("a100_sxm",),
         processors=108, tile_rows=128,
     ),
     "ampere-ga102": Family(
         "A6000, A5000, A10G. Projections: LLMServingSim, A6000, Llama-3.1-8B, TP 1 (MIT); TP 2 held out. Small kernels: "
-        "Vidur's A40, the same die. Attention: the curves of ampere-ga100 in the smaller tiles that the kernels "
-        "use here, on 84 processors; LLMServingSim's A6000 attention was not used. No measurement of A5000 and A10G exists: these are the family's curves on their own peaks.",
+        "Vidur's A40, the same die. Attention: the curves of ampere-ga100, of prefill in the smaller tiles that the kernels use "
+        "here, on 84 processors; LLMServingSim's A6000 attention was not used. No measurement of A5000 and A10G exists: these "
+        "are the family's curves on their own peaks.",
         inherits="ampere-ga100", matmul=("a6000",), small=("a40",), processors=84,
     ),
     "a40": Family(

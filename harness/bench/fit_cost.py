@@ -59,7 +59,7 @@ def _attention(curve: PrefillAttentionCurve, rows: pd.DataFrame, gpu: str) -> tu
     """Seconds of one row against one key, and the seconds that grow with the new tokens."""
     flops, bandwidth = PEAKS[gpu]
     heads, kv_heads, head_dim = (rows[name].to_numpy(float) for name in ("heads", "kv_heads", "head_dim"))
-    row_s = np.asarray(operators.row_s(curve, flops, head_dim))
+    row_s: Floats = operators.row_s(curve, flops, 1.0) * head_dim
     tokens = rows["sequences"].to_numpy(float) * np.maximum(rows["chunk"].to_numpy(float), 1.0)
     moved = 2 * tokens * (2 * heads + 6 * kv_heads) * head_dim
     by_token = curve.start_keys * row_s * heads * tokens
@@ -76,8 +76,9 @@ def predict_decode(curve: DecodeAttentionCurve, rows: pd.DataFrame, gpu: str) ->
     """Seconds of each row ``sequences, keys, kv_heads, head_dim``, and ``tokens_s`` from the prefill curve."""
     kv_bytes = 4 * rows["kv_heads"].to_numpy(float) * rows["head_dim"].to_numpy(float)
     sequences, keys = rows["sequences"].to_numpy(float), rows["keys"].to_numpy(float)
-    out: Floats = operators.decode_attention_s(curve, PEAKS[gpu][1], kv_bytes, sequences, keys)
-    return out + rows["tokens_s"].to_numpy(float)
+    keys_s = operators.decode_attention_s(curve, PEAKS[gpu][1], kv_bytes, sequences, keys)
+    out: Floats = keys_s + rows["tokens_s"].to_numpy(float)
+    return out
 
 
 def with_tokens_s(rows: pd.DataFrame, gpu: str, prefill: PrefillAttentionCurve) -> pd.DataFrame:
@@ -85,9 +86,7 @@ def with_tokens_s(rows: pd.DataFrame, gpu: str, prefill: PrefillAttentionCurve) 
     return rows.assign(tokens_s=_attention(prefill, rows.assign(chunk=1), gpu)[1])
 
 
-def predict_prefill(
-    curve: PrefillAttentionCurve, rows: pd.DataFrame, gpu: str, *, together: bool = True
-) -> Floats:
+def predict_prefill(curve: PrefillAttentionCurve, rows: pd.DataFrame, gpu: str, *, together: bool = True) -> Floats:
     """Seconds of each row ``sequences, chunk, past, heads, kv_heads, head_dim``.
 
     ``together``: the chunks of one launch fill the card together, as they do; else each counts as if it were alone, as a
@@ -95,10 +94,11 @@ def predict_prefill(
     """
     row_s, tokens_s = _attention(curve, rows, gpu)
     chunk, past, count = (rows[name].to_numpy(float) for name in ("chunk", "past", "sequences"))
-    counted = operators.rows(curve, rows["heads"].to_numpy(float), chunk)
+    heads = rows["heads"].to_numpy(float)
+    counted = heads * operators.rows(curve, 1.0, chunk)
     share = count if together else np.ones_like(count)
     busy = np.maximum(counted, curve.processors * curve.tile_rows / share)
-    empty = operators.rows(curve, rows["heads"].to_numpy(float), 0.0) * curve.start_keys
+    empty = heads * operators.rows(curve, 1.0, 0.0) * curve.start_keys
     chunks_s: Floats = count * row_s * (busy * (past + (chunk + 1) / 2) + empty)
     return curve.latency_s + chunks_s + tokens_s
 
@@ -194,9 +194,13 @@ def curves_of(family: Family, frames: Frames, folder: Path) -> dict[str, Any]:
         rows = seen(frames.small, family.small)
         kinds = {kind: rows[rows["operator"].isin(names)].reset_index(drop=True) for kind, names in KINDS.items()}
         operator = SMALL_CACHED if family.l2_bytes else SMALL
-        small = {kind: fit(operator, part).model_dump(exclude_defaults=True) for kind, part in kinds.items() if len(part)}
+        small = {
+            kind: fit(operator, part).model_dump(exclude_defaults=True) for kind, part in kinds.items() if len(part)
+        }
         curves["elementwise"] = {"copy_add": small["norm"]} | small
-    curves |= attention_of(family, seen(frames.attention, family.prefill), seen(frames.attention, family.decode), folder)
+    curves |= attention_of(
+        family, seen(frames.attention, family.prefill), seen(frames.attention, family.decode), folder
+    )
     if family.layers:
         rows = frames.layers[(frames.layers["gpu"] == family.layers) & ~frames.layers["held"]]
         curves["matmul"] = fit_layers(family, rows, "matmul", ("compute_share", "memory_share"), curves, folder)

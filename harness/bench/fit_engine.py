@@ -25,7 +25,7 @@ FITS: dict[str, tuple[Measured, str, tuple[str, ...]]] = {
     "vllm-v1": (layers.vllm, "RTXPRO6000", ("step_s", "sequence_s")),
     "distserve": (layers.distserve, "A100-80G", ("step_s", "collective_s", "prompt_s")),
     "splitwise-a100": (layers.splitwise, "A100-80G", ("step_s", "launch_s", "prompt_s")),
-    "splitwise-h100": (layers.splitwise, "H100", ("step_s", "collective_s", "prompt_s")),
+    "splitwise-h100": (layers.splitwise, "H100", ("step_s", "collective_s")),
 }
 """By engine: what measured it, on which card, and the overheads that those steps can tell apart.
 
@@ -47,7 +47,7 @@ def fit_engine(name: str, root: Path) -> Engine:
     def residuals(values: Floats) -> Floats:
         engines = dict.fromkeys(FITS, idle) | {name: engine(values)}
         rows = measured(root, engines)
-        rows = rows[(rows["gpu"] == gpu) & ~rows["held"]]
+        rows = rows[(rows["gpu"] == gpu) & ~rows["held"] & (rows["operator"] != "step prefill long")]
         out: Floats = np.log(rows["predicted"].to_numpy(float) / rows["seconds"].to_numpy(float))
         return out
 

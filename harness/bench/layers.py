@@ -147,6 +147,13 @@ def decode_step_s(steps: StepTable, batch: float, keys: float) -> float:
 
 Engines = Mapping[str, Engine]
 
+REGULAR_TOKENS = 2048
+"""Splitwise's prompt steps above this size follow another law: on 8 H100 2,048 tokens take 137 ms, 4,096 take 390 ms.
+
+What is added grows with the number of cards and not with the square of a prompt: probably their all-reduces of more than 32 MB,
+which in the other sources take a half or less of what this would make them. No fit sees those rows.
+"""
+
 
 def splitwise(root: Path, engines: Engines = ENGINES) -> pd.DataFrame:
     """Prompt and token steps of Llama-2-70B, measured and predicted. Held: TP 4; the engines were fitted to TP 2 and TP 8."""
@@ -160,9 +167,12 @@ def splitwise(root: Path, engines: Engines = ENGINES) -> pd.DataFrame:
             steps = table(gpu, "llama-2-70b", tp, engines[f"splitwise-{gpu[:4].lower()}"])
             # A prompt does not know how many tokens will follow it: those rows repeat one measurement.
             prompts = part.groupby(shape[:2])["prompt_time"].median()
-            for (prompt, batch), prompt_ms in prompts.items():
-                rows.append((gpu, tp, "step prefill", prompt_ms * 1e-3, prefill_s(steps, prompt, batch)))
-            for (prompt, batch, new), token_ms in part.groupby(shape)["token_time"].median().items():
+            for prompt, batch, prompt_ms in prompts.reset_index().itertuples(index=False):
+                name = "step prefill" if prompt * batch <= REGULAR_TOKENS else "step prefill long"
+                rows.append((gpu, tp, name, prompt_ms * 1e-3, prefill_s(steps, prompt, batch)))
+            for prompt, batch, new, token_ms in (
+                part.groupby(shape)["token_time"].median().reset_index().itertuples(index=False)
+            ):
                 keys = batch * (prompt + new / 2)
                 rows.append((gpu, tp, "step decode", token_ms * 1e-3, decode_step_s(steps, batch, keys)))
     frame = pd.DataFrame(rows, columns=["gpu", "tp", "operator", "seconds", "predicted"])

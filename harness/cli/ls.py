@@ -42,9 +42,17 @@ def _systems() -> list[Entry]:
     from harness.sweep import systems
 
     return [
-        {"name": name, "summary": summary("baselines", name), "options": [str(item) for item in systems.options(name)]}
+        {"name": name, "summary": summary(*_place(name)), "options": [str(item) for item in systems.options(name)]}
         for name in systems.names()
     ]
+
+
+def _place(name: str) -> tuple[str, str]:
+    """(package, module) of a shipped system."""
+    from harness.sweep import systems
+
+    package, _, module = systems.module_name(name).rpartition(".")
+    return package, module
 
 
 def _clusters() -> list[Entry]:

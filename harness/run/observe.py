@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from harness import tracking
 from harness.result import SweepResult
+from harness.run import drawn
 from harness.run.finish import Finish
 from harness.store import load
 from harness.store.layout import Store
@@ -66,9 +67,14 @@ class Observers:
 
 
 def _draw(finish: Finish, result: SweepResult, names: tuple[str, ...]) -> None:
+    kept = drawn.already(result, names)
+    if kept is not None:
+        finish.figures = kept
+        return
     from harness import figures
 
     finish.figures = figures.draw_all(result, names, result.folder / "figures")
+    drawn.remember(result, names, finish.figures)
 
 
 def _report(finish: Finish, result: SweepResult) -> None:

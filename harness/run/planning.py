@@ -10,6 +10,7 @@ from harness.run.world import World
 from harness.store import atomic
 from harness.store.layout import Store
 from harness.sweep.cells import Job
+from harness.sweep.digest import SERVING, code_version
 from thunderserve.policy import Problem
 from thunderserve.spec.plan import Plan
 from thunderserve.spec.trace import Trace
@@ -35,6 +36,7 @@ def planned(job: Job, world: World, store: Store, rate_per_s: float) -> Planned:
     timing = path.with_suffix(".run.json")
     if path.is_file() and timing.is_file():
         return Planned(Plan.model_validate(atomic.read_json(path)), float(atomic.read_json(timing)["planning_s"]))
+    same_code(job)
     start = time.perf_counter()
     plan = world.policy(job.cell).plan(problem(job, world, rate_per_s))
     plan.check(world.cluster(job.cell), world.model(job.cell))
@@ -42,6 +44,12 @@ def planned(job: Job, world: World, store: Store, rate_per_s: float) -> Planned:
     atomic.write_json(timing, {"planning_s": seconds})
     atomic.write_json(path, plan.model_dump(mode="json"))
     return Planned(plan, seconds)
+
+
+def same_code(job: Job) -> None:
+    """Raise RuntimeError when this process has read other source files than those that the ids of cells are hashes of."""
+    if job.common["code"] != code_version(SERVING):
+        raise RuntimeError("the source files have changed since the run began; run it again")
 
 
 def problem(job: Job, world: World, rate_per_s: float) -> Problem:

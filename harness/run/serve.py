@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.result import Facts
-from harness.run.planning import Planned, describe, planned
+from harness.run.planning import Planned, describe, planned, same_code
 from harness.run.world import World
 from harness.store.layout import Store
 from harness.sweep import schedule
@@ -30,6 +30,7 @@ class Outcome:
 
 def serve(job: Job, world: World, store: Store) -> Outcome:
     """Serve a cell at its rate."""
+    same_code(job)
     trace = schedule.load(store.schedules, job.schedule)
     return carry_out(job.cell, world, trace, planned(job, world, store, job.schedule.planned_rate_per_s))
 

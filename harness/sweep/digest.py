@@ -14,7 +14,14 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 
-SERVING = ("thunderserve", "baselines", "harness/run/serve.py", "harness/run/capacity.py", "harness/sweep/schedule.py")
+SERVING = (
+    "thunderserve",
+    "baselines",
+    "harness/run/planning.py",
+    "harness/run/serve.py",
+    "harness/run/capacity.py",
+    "harness/sweep/schedule.py",
+)
 """What decides the records of a cell. A change here makes every cell a new one."""
 
 JUDGING = ("harness/metrics", "harness/statistics", "harness/run/judge.py", "thunderserve/spec", "thunderserve/serving")

@@ -1,4 +1,4 @@
-"""Serving systems by name: a module of ``baselines``, a dotted module, or a file. Each exports one dataclass ``System``."""
+"""Serving systems by name: ours, a module of ``baselines``, a dotted module, or a file. Each exports a dataclass ``System``."""
 
 from __future__ import annotations
 
@@ -31,11 +31,20 @@ def _rebuild(reason: str, option: str, value: object, remedy: str) -> OptionErro
     return OptionError(reason, option, value=value, remedy=remedy)
 
 
+OURS = {"thunderserve": "thunderserve.scheduler.system"}
+"""The system that this project is about lies in the library itself."""
+
+
 def names() -> list[str]:
-    """The systems that are shipped: the modules of ``baselines``."""
+    """The systems that are shipped: ours, and the modules of ``baselines``."""
     import baselines
 
-    return sorted(item.name for item in pkgutil.iter_modules(baselines.__path__) if not item.ispkg)
+    return sorted([*OURS, *(item.name for item in pkgutil.iter_modules(baselines.__path__) if not item.ispkg)])
+
+
+def module_name(name: str) -> str:
+    """The dotted module of a shipped system."""
+    return OURS.get(name, f"baselines.{name}")
 
 
 def module(name: str, *, beside: Path | None = None) -> ModuleType:
@@ -44,7 +53,7 @@ def module(name: str, *, beside: Path | None = None) -> ModuleType:
         return modules.load(name, beside=beside)
     if name not in names():
         raise SpecError("unknown system", value=name, remedy=nearest(name, names()))
-    return modules.load(f"baselines.{name}")
+    return modules.load(module_name(name))
 
 
 def system_class(name: str, *, beside: Path | None = None) -> type[Any]:
@@ -85,8 +94,8 @@ def build(name: str, given: Mapping[str, Any], *, beside: Path | None = None) ->
 
 
 def source_digest(name: str, *, beside: Path | None = None) -> str:
-    """SHA-256 of a system's own file when it lies outside ``baselines`` (whose code the code version covers); else empty."""
+    """SHA-256 of a system's own file when it lies outside the packages that the code version covers; else empty."""
     found = module(name, beside=beside)
-    if found.__name__.startswith("baselines."):
+    if found.__name__.startswith(("baselines.", "thunderserve.")):
         return ""
     return hashlib.sha256(Path(inspect.getfile(found)).read_bytes()).hexdigest()

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.run.drive import Run
+from harness.run import planning
+from harness.run.drive import Options, Prepared, Run, drive
+from harness.run.progress import Silent
 from harness.store import load
 
 Start = Callable[..., Run]
@@ -124,3 +126,13 @@ def test_cells_of_another_sweep_do_not_mix(start: Start) -> None:
     result = load.sweep(run.store.folder)
     assert len(result.cells) == 8
     assert {cell.axes.requests for cell in result.cells} == {30}
+
+
+def test_code_that_changes_under_a_run_is_not_passed_off_as_that_of_its_ids(
+    prepared: Callable[..., Prepared], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = prepared()
+    monkeypatch.setattr(planning, "code_version", lambda parts: "edited meanwhile")
+    run = drive(ready, Options(workers=1, pictures=False), Silent())
+    assert run.tally.failed == 8
+    assert "the source files have changed" in run.finish.result.failed[0].error  # type: ignore[union-attr]
