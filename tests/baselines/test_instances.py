@@ -59,7 +59,7 @@ def test_place_uses_every_card_once_or_says_none(sizes: list[int], degrees: list
     placed = place(cluster(sizes), wanted)
     if placed is None:
         # Only what truly does not fit may be refused: with one stage each, largest first is optimal for powers of two.
-        room = [size for size in sizes]
+        room = list(sizes)
         for tp in sorted(degrees, reverse=True):
             host = max(range(len(room)), key=lambda i: room[i])
             if room[host] < tp:

@@ -91,7 +91,7 @@ class Flow(Noun):
     codec: KvCodec = RAW
 
 
-Router = Literal["flows", "join_shortest_queue", "least_kv"]
+Router = Literal["flows", "join_shortest_queue", "fewest_tokens", "least_kv"]
 
 
 class Plan(Noun):
