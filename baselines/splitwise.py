@@ -11,7 +11,7 @@ Patel et al., "Splitwise: Efficient Generative LLM Inference Using Phase Splitti
 Approximated. The mixed pool: in the paper machines join it while the queues of their own pool are long and leave it again;
 here it has few and fixed members, ``BOTH`` replicas that take prompts, tokens or both, but hand nothing to each other. The
 KV transfer: in the paper layer by layer, hidden behind the prompt; a plan's transfer starts when the prefill ends, so here
-all of it is seen, which slow links feel (splitwise-sim hides nine tenths). Queues are counted by the plan's router. Machines
+all of it is seen, which slow links feel (splitwise-sim hides nine tenths). Queues are counted in pending prompt tokens. Machines
 are whole DGX in the paper; here a few sizes are tried. Left out: provisioning for cost or power (the cluster is given) and
 power capping. The simulator and the cost model are ours.
 """

@@ -57,7 +57,7 @@ def test_prompt_machines_feed_all_others_and_token_machines_none() -> None:
     phases = [replica.phase for replica in plan.replicas]
     assert phases.count(Phase.PREFILL) == 2
     assert phases.count(Phase.DECODE) == 3
-    assert plan.router == "join_shortest_queue"
+    assert plan.router == "fewest_tokens"
     joined = {(phases[flow.prefill], phases[flow.decode]) for flow in plan.flows}
     mixed = {(Phase.PREFILL, Phase.BOTH), (Phase.BOTH, Phase.DECODE), (Phase.BOTH, Phase.BOTH)}
     assert joined == {(Phase.PREFILL, Phase.DECODE), *mixed}
