@@ -56,6 +56,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--shapes", nargs="*", choices=list(SHAPES), default=list(SHAPES), metavar="MODEL")
     parser.add_argument("--tokens", type=int, default=1024, help="tokens a layer (1024)")
     parser.add_argument("--megabytes", type=int, default=128, help="16-bit values that one pass goes over (128)")
+    parser.add_argument("--heads-first", action="store_true", help="heads before tokens in memory, as transformers has it")
     parser.add_argument("--repeats", type=int, default=5, help="runs, of which the fastest counts (5)")
     parser.add_argument("--write", type=Path, help="save the speeds as CSV, for the cost model")
     parser.add_argument("--model", type=Path, help="folder of a causal LM, for errors on its real keys and values")
@@ -79,9 +80,11 @@ def _runnable() -> list[str]:
 
 
 def _speeds(shape: str, options: argparse.Namespace) -> Iterator[tuple[str, Speed]]:
-    from thunderserve.kv.study.speed import made_up, measure
+    from thunderserve.kv.study.speed import heads_first, made_up, measure
 
     layers = made_up(options.tokens, *SHAPES[shape], total_bytes=options.megabytes << 20)
+    if options.heads_first:
+        layers = heads_first(layers)
     for name in options.codecs:
         yield name, measure(name, layers, options.repeats)
 

@@ -34,7 +34,7 @@ OTHER_KERNELS = {
         "frontier",
         "a100",
         "attn_prefill",
-    ): "FlashInfer, launched from the CPU (35 us), which splits the keys of short chunks",
+    ): "FlashInfer, launched from the CPU, which seems to split the keys of short chunks",
     ("aiconfigurator", "h100_sxm", "gemm"): "shorter runs than Vidur's, up to 30 % faster",
     (
         "splitwise",

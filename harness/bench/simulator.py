@@ -45,31 +45,37 @@ def main(args: list[str]) -> int:
     parser.add_argument("--requests", type=int, help="requests of that case")
     options = parser.parse_args(args)
     if options.case:
-        print(json.dumps(run_case(options.case, options.requests)))
+        _say(json.dumps(run_case(options.case, options.requests)))
         return 0
-    names = [(name, None) for name in ("chunked", "prefill_first", "split", "replicas")]
+    names: list[tuple[str, int | None]] = [(name, None) for name in ("chunked", "prefill_first", "split", "replicas")]
     if options.large:
         names += [("prefill_first", 10_000_000), ("replicas", 10_000_000)]
     starts = cold_starts()
     rows = [_in_a_process(name, requests) for name, requests in names]
     if options.json:
-        print(json.dumps({"cases": rows, "cold_start_s": starts, "peers": PEERS}))
+        _say(json.dumps({"cases": rows, "cold_start_s": starts, "peers": PEERS}))
     else:
         _show(rows, starts)
     return 0
 
 
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+
+
 def _show(rows: list[dict[str, Any]], starts: dict[str, float]) -> None:
-    print(f"{'case':44} {'requests':>10} {'req/CPU-s':>11} {'steps/CPU-s':>12} {'peak MB':>8}  times " + ", ".join(PEERS))
+    _say(
+        f"{'case':44} {'requests':>10} {'req/CPU-s':>11} {'steps/CPU-s':>12} {'peak MB':>8}  times " + ", ".join(PEERS)
+    )
     for row in rows:
         ratios = ", ".join(f"{row['requests_per_s'] / peer:,.0f}x" for peer in PEERS.values())
-        print(
+        _say(
             f"{row['case']:44} {row['requests']:10,} {row['requests_per_s']:11,.0f} {row['steps_per_s']:12,.0f} "
             f"{row['peak_mb']:8,.0f}  {ratios}"
         )
-    print("\nfrom the start of Python to the end of a first simulation:")
+    _say("\nfrom the start of Python to the end of a first simulation:")
     for name, seconds in starts.items():
-        print(f"  {name:28} {seconds:6.2f} CPU s")
+        _say(f"  {name:28} {seconds:6.2f} CPU s")
 
 
 def _in_a_process(name: str, requests: int | None) -> dict[str, Any]:
@@ -143,7 +149,7 @@ def colocated(policy: str, replicas: int = 1) -> Fleet:
     from thunderserve.spec.plan import Batching, Phase, Replica, Stage
 
     model, cluster = load_model("llama-7b"), load_cluster("inhouse-8xa100")
-    batching = Batching(policy=policy, max_sequences=256, max_batched_tokens=4096)  # type: ignore[arg-type]
+    batching = Batching(policy=policy, max_sequences=256, max_batched_tokens=4096)
     stage = Stage(devices=(0,), num_layers=model.num_layers)
     setup = replica_setup(model, Replica(stages=(stage,), phase=Phase.BOTH, batching=batching), cluster, Roofline())
     return Fleet([setup] * replicas, [RouteSetup(index, index) for index in range(replicas)])

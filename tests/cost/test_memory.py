@@ -31,7 +31,7 @@ def replica(tp: int, *layers: int, **batching: int) -> Replica:
 
 
 def test_llama_30b_does_not_fit_one_a40():
-    """65.06 GB of weights (dossier 1.5), 48 GiB of memory."""
+    """65.06 GB of weights (60 layers and both embeddings at 16 bit), 48 GiB of memory."""
     one = replica(1, 60)
     assert kv_blocks(model("llama-30b"), one, node("A40", 1)) == 0
     with pytest.raises(

@@ -89,7 +89,7 @@ def test_kv_of_1024_tokens_of_llama_30b_at_40_gbit():
 
 
 def test_the_paper_s_584_ms_are_1828_tokens():
-    """Dossier 3.7: 584 ms at 40 Gbit/s and 16 bit."""
+    """The paper's KV-transfer table (second-hand): 584 ms at 40 Gbit/s and 16 bit."""
     transfer = kv_transfer(LLAMA, replica(((0, 1), 60)), replica(((4, 5), 60)), two_nodes(), RAW)
     assert transfer.seconds(1828) == pytest.approx(0.584, rel=0.01)
 
@@ -104,7 +104,7 @@ def test_four_bit_with_scales_sends_four_and_a_half():
 
 
 def test_codec_time_is_the_paper_s():
-    """Dossier 2.2: about 14 ms to encode 1,828 tokens on 2 x A40."""
+    """The paper's KV-transfer table (second-hand): about 14 ms to encode 1,828 tokens on 2 x A40."""
     transfer = kv_transfer(LLAMA, replica(((0, 1), 60)), replica(((4, 5), 60)), two_nodes(), INT4)
     assert transfer.encode_s_per_token * 1828 == pytest.approx(14e-3, rel=0.1)
 

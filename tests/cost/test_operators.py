@@ -51,12 +51,38 @@ def test_more_rows_are_never_faster_and_faster_cards_never_slower(m, n, k, more,
     assert operators.matmul_s(curve, 1e14, 2e12, float(m), n, k) <= seconds
 
 
+TILED = PrefillAttentionCurve(
+    latency_s=0, compute_share=0.5, start_keys=0, memory_share=0.5, processors=100, tile_rows=64, cache_bytes=1e6
+)
+
+
 def test_a_long_chunk_costs_four_flops_a_pair_and_head_value():
-    curve = PrefillAttentionCurve(latency_s=0, compute_share=0.5, ramp_tokens=100, ramp_head_tokens=6400)
-    long = operators.pair_s(curve, 1e14, 32, 128, 1e12)
+    long = operators.pair_s(TILED, 1e14, 32, 128, 1e12)
     assert long == pytest.approx(4 * 32 * 128 / 0.5e14)
-    # a chunk of 100 tokens: as much again for half-filled tiles, and 6400 / (32 * 100) = 2 parts for idle processors
-    assert operators.pair_s(curve, 1e14, 32, 128, 100.0) == pytest.approx(4 * long)
+    # 320 tokens: 10 % more rows for half-filled last tiles; 10,240 + 1,024 rows are more than the 6,400 of a wave
+    assert operators.pair_s(TILED, 1e14, 32, 128, 320.0) == pytest.approx(1.1 * long)
+    # 32 tokens: 2,048 rows take as long as 6,400
+    assert operators.pair_s(TILED, 1e14, 32, 128, 32.0) == pytest.approx(6400 / (32 * 32) * long)
+
+
+def test_rows_are_what_counting_tiles_gives_on_average():
+    """Chunks of 1 to 640 tokens cut into tiles of 64, counted one by one: half a tile more than the tokens, less half a row."""
+    lengths = np.arange(1, 641, dtype=float)
+    tiles = [8 * 64 * sum(1 for _ in range(0, int(length), 64)) for length in lengths]
+    assert np.mean(operators.rows(TILED, 8, lengths)) == pytest.approx(np.mean(tiles), rel=0.002)
+
+
+@given(st.integers(1, 64), sizes, st.integers(1, 1000), st.sampled_from(names("efficiency")))
+def test_a_longer_chunk_never_costs_less_and_never_more_a_pair(heads, chunk, more, name):
+    curve = load_efficiency(name).prefill_attention
+    short, long = (operators.pair_s(curve, 1e14, heads, 128, float(length)) for length in (chunk, chunk + more))
+    assert long <= short * (1 + 1e-12)
+    assert long * (chunk + more) >= short * chunk * (1 - 1e-12)
+
+
+def test_attention_moves_values_that_its_cache_does_not_hold():
+    assert operators.moved_by_attention_s(TILED, 1e12, 0.9e6) == 0
+    assert operators.moved_by_attention_s(TILED, 1e12, 3e6) == pytest.approx(2e6 / 0.5e12)
 
 
 def test_decode_attention_reads_the_keys_and_a_padded_page_a_sequence():
@@ -68,6 +94,12 @@ def test_decode_attention_reads_the_keys_and_a_padded_page_a_sequence():
 def test_a_small_kernel_is_latency_and_bytes():
     curve = ElementwiseCurve(latency_s=2e-6, memory_share=0.5)
     assert operators.elementwise_s(curve, 1e12, 1e6) == pytest.approx(4e-6)
+
+
+def test_a_small_kernel_goes_faster_through_what_the_cache_holds():
+    curve = ElementwiseCurve(latency_s=2e-6, memory_share=0.5, cache_bytes=3e6, cache_share=3)
+    assert operators.elementwise_s(curve, 1e12, 1.5e6) == pytest.approx(2.5e-6)
+    assert operators.elementwise_s(curve, 1e12, 5e6) == pytest.approx(2e-6 + 1e-6 + 4e-6)
 
 
 @pytest.mark.parametrize(("tokens", "touched"), [(1, 2.0), (2, 3.5), (1_000, 8.0)])
@@ -117,7 +149,8 @@ def test_a_family_without_a_file_is_named_with_what_is_known():
 def test_a_file_inherits_what_it_does_not_say(tmp_path):
     (tmp_path / "mine.yaml").write_text(
         "source: my own card, by hand\ninherits: ampere-ga102\n"
-        "prefill_attention: {latency_s: 1.0e-5, compute_share: 0.3, ramp_tokens: 1, ramp_head_tokens: 0}\n"
+        "prefill_attention: {latency_s: 1.0e-5, compute_share: 0.3, start_keys: 1, memory_share: 1, "
+        "processors: 1, tile_rows: 1}\n"
     )
     mine, parent = read_efficiency(tmp_path / "mine.yaml"), load_efficiency("ampere-ga102")
     assert mine.prefill_attention.compute_share == 0.3

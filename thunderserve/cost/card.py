@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-
 from thunderserve.cost import operators
 from thunderserve.cost.efficiency import Efficiency, ElementwiseCurve
 from thunderserve.cost.shapes import Kind, StageShape
@@ -22,7 +20,10 @@ class Kernels(Protocol):
         """Whether ``decode_s`` is affine in sequences and keys, so that two knots each describe it."""
 
     def layers_s(self, shape: StageShape, tokens: Floats) -> Floats:
-        """The layers but for attention, and the embedding on the first stage."""
+        """What grows with the new tokens of a step: the layers, of attention what no key is needed for, the embedding."""
+
+    def launch_s(self, shape: StageShape) -> float:
+        """Attention of a step, whatever it holds: chunks and decoding sequences share its launch."""
 
     def head_s(self, shape: StageShape, sequences: Floats) -> Floats:
         """The LM head."""
@@ -31,7 +32,7 @@ class Kernels(Protocol):
         """A query-key pair of a prefill chunk of this length."""
 
     def chunk_s(self, shape: StageShape) -> float:
-        """What attention of a prefill chunk takes whatever its length."""
+        """What attention of a prefill chunk adds whatever its length."""
 
     def decode_s(self, shape: StageShape, sequences: Floats, keys: Floats) -> Floats:
         """Decode attention."""
@@ -49,7 +50,7 @@ class Card:
 
     @property
     def decode_is_affine(self) -> bool:
-        """It is: latency, pages and keys."""
+        """It is: pages and keys."""
         return True
 
     def all_reduce_s(self, devices: int, num_bytes: Floats) -> Floats | None:  # noqa: ARG002 - goes by the links
@@ -90,9 +91,17 @@ class Card:
         curve: ElementwiseCurve = getattr(self.curves.elementwise, kind)
         return operators.elementwise_s(curve, self.gpu.memory_bytes_per_s, moved_bytes)
 
+    def attention_tokens_s(self, shape: StageShape, tokens: Floats) -> Floats:
+        """Of attention in one layer, what grows with the new tokens: the start of its rows, and the values they move."""
+        curve, model = self.curves.prefill_attention, shape.model
+        start = curve.start_keys * operators.row_s(curve, self.gpu.flops, model.head_dim) * shape.heads * tokens
+        moved = tokens * shape.attention_values * model.dtype_bytes
+        return start + operators.moved_by_attention_s(curve, self.gpu.memory_bytes_per_s, moved)
+
     def layers_s(self, shape: StageShape, tokens: Floats) -> Floats:
-        """All layers of the stage, token-wise operators only, and the embedding on the first stage."""
-        total = shape.num_layers * sum(self.operator_s(shape, tokens).values(), np.zeros_like(tokens))
+        """All layers of the stage, token-wise parts only, and the embedding on the first stage."""
+        once = sum(self.operator_s(shape, tokens).values(), self.attention_tokens_s(shape, tokens))
+        total = shape.num_layers * once
         if shape.first:
             moved = 2 * tokens * shape.model.hidden_size * shape.model.dtype_bytes
             total = total + self.small_s("copy_add", moved)
@@ -109,12 +118,20 @@ class Card:
         once = operators.pair_s(self.curves.prefill_attention, self.gpu.flops, heads, head_dim, chunk)
         return shape.num_layers * once
 
+    def launch_s(self, shape: StageShape) -> float:
+        """The shorter of the two latencies, in all layers: whichever phases a step holds, it takes that long."""
+        curves = self.curves
+        return shape.num_layers * min(curves.prefill_attention.latency_s, curves.decode_attention.latency_s)
+
     def chunk_s(self, shape: StageShape) -> float:
-        """What a chunk costs whatever its length, in all layers of the stage."""
-        return shape.num_layers * self.curves.prefill_attention.latency_s
+        """What a chunk adds whatever its length, in all layers of the stage."""
+        curve = self.curves.prefill_attention
+        empty = operators.rows(curve, shape.heads, 0.0) * curve.start_keys
+        once = curve.latency_s + empty * operators.row_s(curve, self.gpu.flops, float(shape.model.head_dim))
+        return shape.num_layers * once - self.launch_s(shape)
 
     def decode_s(self, shape: StageShape, sequences: Floats, keys: Floats) -> Floats:
-        """Decode attention in all layers of the stage."""
+        """Decode attention in all layers of the stage, beyond ``launch_s`` and what ``layers_s`` counts by the token."""
         curve, bandwidth = self.curves.decode_attention, self.gpu.memory_bytes_per_s
         once = operators.decode_attention_s(curve, bandwidth, shape.kv_bytes, sequences, keys)
-        return shape.num_layers * once
+        return shape.num_layers * once - self.launch_s(shape)

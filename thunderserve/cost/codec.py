@@ -2,8 +2,8 @@
 
 Assumption, not a measurement: quantising reads the 16-bit values twice (ranges, then codes), writes the packed codes, and
 reaches a small share of memory bandwidth because min, max and packing are separate passes. The paper's table shows
-684 -> 698 ms (encode) and 1,108 -> 1,126 ms (decode) for about 1,828 tokens of LLaMA-30B on 2xA40 and on 4x3090Ti
-(dossier 2.2): 2.92 GB in 14 ms over two A40 is 0.15 of their bandwidth a pass, in 18 ms over four 3090Ti 0.04.
+684 -> 698 ms (encode) and 1,108 -> 1,126 ms (decode) for about 1,828 tokens of LLaMA-30B on 2xA40 and on 4x3090Ti (its
+KV-transfer table, second-hand): 2.92 GB in 14 ms over two A40 is 0.15 of their bandwidth a pass, in 18 ms over four 3090Ti 0.04.
 """
 
 from __future__ import annotations

@@ -36,20 +36,34 @@ class MatmulCurve(Noun):
 
 
 class PrefillAttentionCurve(Noun):
-    """Causal attention of a chunk of ``l`` new tokens by ``h`` heads.
+    """Causal attention of chunks of ``l`` new tokens after ``c`` by ``h`` heads, as kernels tile it (FlashAttention).
 
-    ``latency + 4 head_dim * pairs * (h + (h * ramp_tokens + ramp_head_tokens) / l) / (share * flops)``: short chunks waste
-    parts of tiles (``ramp_tokens``), and few heads with few tokens leave processors idle (``ramp_head_tokens``).
+    A thread block computes ``tile_rows`` queries of one head against all keys they see. On average half of a chunk's last
+    tile is empty, so a chunk has ``R = h * (l + tile_rows / 2)`` rows; the ``processors`` take ``processors * tile_rows`` rows at
+    a time, and fewer rows take as long. Each row meets ``c + (l + 1) / 2`` keys, and every block pays for ``start_keys`` more:
+    its start, and the masked half of its last tile. One launch takes
+
+        latency + 4 head_dim * (max(sum of R, processors * tile_rows) * keys + sum of R * start_keys) / (share * flops)
+                + bytes of Q, K, V, output and cache writes beyond ``cache_bytes`` / (memory_share * bandwidth)
     """
 
     latency_s: Seconds
     compute_share: float = Field(gt=0, le=1)
-    ramp_tokens: float = Field(ge=0)
-    ramp_head_tokens: float = Field(ge=0)
+    start_keys: float = Field(ge=0)
+    memory_share: float = Field(gt=0)
+    processors: int = Field(gt=0)
+    """Streaming multiprocessors of the card, or of the family's largest."""
+    tile_rows: int = Field(gt=0)
+    """Queries a thread block: 128 on the large dies of data centres, 64 elsewhere (FlashAttention 2 and 3, 128-wide heads)."""
+    cache_bytes: float = Field(default=0.0, ge=0)
+    """Of the values moved, what stays in the L2 cache and costs nothing more."""
 
 
 class DecodeAttentionCurve(Noun):
-    """One query a sequence: ``latency + bytes of (keys + pad * sequences) / (share * bandwidth)``."""
+    """One query a sequence: ``latency + bytes of (keys + pad * sequences) / (share * bandwidth)``.
+
+    What a new token moves itself (Q, output, cache write) stands in ``PrefillAttentionCurve``, for both phases.
+    """
 
     latency_s: Seconds
     memory_share: float = Field(gt=0)
@@ -57,11 +71,17 @@ class DecodeAttentionCurve(Noun):
 
 
 class ElementwiseCurve(Noun):
-    """A small kernel that reads and writes a few values a token: ``latency + bytes / (share * bandwidth)``."""
+    """A small kernel that reads and writes a few values a token.
+
+    ``latency + first cache_bytes / (cache_share * bandwidth) + the other bytes / (memory_share * bandwidth)``.
+    """
 
     latency_s: Seconds
     memory_share: float = Field(gt=0)
     """Above 1 where the values still lie in the L2 cache."""
+    cache_bytes: float = Field(default=0.0, ge=0)
+    """What a large L2 cache still holds from the kernel before."""
+    cache_share: float = Field(default=1.0, gt=0)
 
 
 class ElementwiseCurves(Noun):

@@ -32,28 +32,28 @@ class Engine(Noun):
 
 ENGINES = {
     "vllm-v1": Engine(
-        step_s=3.2e-4,
-        sequence_s=1.9e-5,
+        step_s=3.8e-4,
+        sequence_s=1.99e-5,
         source="vLLM 0.19 with CUDA graphs, Llama-3.1-8B on RTX PRO 6000 (LLMServingSim's run): decode-only steps",
     ),
     "distserve": Engine(
-        step_s=3.3e-3,
-        collective_s=3.7e-6,
-        prompt_s=2.0e-3,
+        step_s=3.39e-3,
+        collective_s=3.65e-6,
+        prompt_s=1.99e-3,
         source="DistServe's profiler-a100-80g.distserve.json, OPT-13B, TP 1, 2, 4; OPT-66B held out",
     ),
     "splitwise-a100": Engine(
-        step_s=8.4e-3,
-        collective_s=9.8e-6,
-        launch_s=4.5e-4,
-        source="Splitwise's perf_model.csv (vLLM of 2023, no CUDA graphs), A100 host, Llama-2-70B, TP 2 and 8; TP 4 held out",
+        step_s=1.22e-2,
+        launch_s=4.01e-4,
+        prompt_s=7.06e-3,
+        source="Splitwise's perf_model.csv (vLLM of 2023, no CUDA graphs), A100 host, Llama-2-70B, TP 2 and 8, "
+        "steps of up to 2,048 tokens; TP 4 held out",
     ),
     "splitwise-h100": Engine(
-        step_s=0.0,
-        collective_s=5.1e-6,
-        launch_s=4.3e-4,
-        prompt_s=9.6e-3,
-        source="Splitwise's perf_model.csv (vLLM of 2023, no CUDA graphs), H100 host, Llama-2-70B, TP 2 and 8; TP 4 held out",
+        step_s=8.95e-3,
+        collective_s=9.44e-6,
+        source="Splitwise's perf_model.csv (vLLM of 2023, no CUDA graphs), H100 host, Llama-2-70B, TP 2 and 8, "
+        "steps of up to 2,048 tokens; TP 4 held out",
     ),
 }
 DEFAULT_ENGINE = ENGINES["vllm-v1"]

@@ -121,8 +121,12 @@ class MeasuredCard:
         out: Floats = self.roofline.pair_s(shape, chunk) * np.exp(np.interp(np.log(chunk), lengths, logs))
         return out
 
-    def chunk_s(self, shape: StageShape) -> float:
+    def launch_s(self, shape: StageShape) -> float:
         """The roofline's latency."""
+        return self.roofline.launch_s(shape)
+
+    def chunk_s(self, shape: StageShape) -> float:
+        """The roofline's, too."""
         return self.roofline.chunk_s(shape)
 
     def decode_s(self, shape: StageShape, sequences: Floats, keys: Floats) -> Floats:
@@ -134,7 +138,9 @@ class MeasuredCard:
         low = np.minimum(where.astype(int), len(batches) - 2)
         lower = np.take_along_axis(by_batch, low[None], axis=0)[0]
         upper = np.take_along_axis(by_batch, low[None] + 1, axis=0)[0]
-        out: Floats = self.roofline.decode_s(shape, sequences, keys) * np.exp(lower + (where - low) * (upper - lower))
+        elsewhere = beside_keys_s(self.roofline, shape, sequences)
+        whole = elsewhere + self.roofline.decode_s(shape, sequences, keys)
+        out: Floats = np.maximum(whole * np.exp(lower + (where - low) * (upper - lower)) - elsewhere, 0.0)
         return out
 
     def all_reduce_s(self, devices: int, num_bytes: Floats) -> Floats | None:
@@ -149,6 +155,11 @@ class MeasuredCard:
 
 
 Line = tuple[Floats, Floats]
+
+
+def beside_keys_s(card: Card, shape: StageShape, tokens: Floats) -> Floats:
+    """Of attention of ``tokens`` new tokens, what a step table counts by the step and by the token."""
+    return card.launch_s(shape) + shape.num_layers * card.attention_tokens_s(shape, tokens)
 
 
 @lru_cache(maxsize=16)
@@ -193,15 +204,15 @@ def _shard(heads: float, kv_heads: float) -> StageShape:
 
 @lru_cache(maxsize=64)
 def prefill_ratios(card: MeasuredCard, heads: float, kv_heads: float) -> Line:
-    """Logarithms of prompt lengths (one prompt a launch) and of measured over roofline, both less the launch."""
+    """Logarithms of prompt lengths (one prompt a launch) and of measured over roofline, of the query-key pairs alone."""
     rows, shard = _attention_rows(card, "context_attention_perf", heads, kv_heads)
     alone = (rows["batch_size"] == 1) & (rows["step"] == 0)
     order = np.argsort(rows["isl"][alone])
     lengths, seconds = rows["isl"][alone][order], rows["latency"][alone][order] * 1e-3
     lengths, first = np.unique(lengths, return_index=True)
     pairs = lengths * (lengths + 1) / 2
-    launch = card.roofline.chunk_s(shard)
-    body = np.maximum(seconds[first] - launch, 0.2 * seconds[first])
+    rest = beside_keys_s(card.roofline, shard, lengths) + card.roofline.chunk_s(shard)
+    body = np.maximum(seconds[first] - rest, 0.2 * seconds[first])
     return np.log(lengths), np.log(body / (pairs * card.roofline.pair_s(shard, lengths)))
 
 
@@ -216,7 +227,9 @@ def decode_ratios(card: MeasuredCard, heads: float, kv_heads: float) -> tuple[Fl
         own = rows["batch_size"] == batch
         order = np.argsort(length[own], kind="stable")
         at, seconds = length[own][order], rows["latency"][own][order] * 1e-3
-        predicted = card.roofline.decode_s(shard, np.full_like(at, batch), batch * at)
+        sequences = np.full_like(at, batch)
+        predicted = beside_keys_s(card.roofline, shard, sequences)
+        predicted = predicted + card.roofline.decode_s(shard, sequences, batch * at)
         logs.append(np.interp(np.log(lengths), np.log(at), np.log(seconds / predicted)))
     return np.log(batches), np.log(lengths), np.array(logs)
 

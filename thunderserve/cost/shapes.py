@@ -46,6 +46,11 @@ class StageShape:
         """K and V of one token in one layer on this card."""
         return 2 * self.kv_heads * self.model.head_dim * self.model.dtype_bytes
 
+    @property
+    def attention_values(self) -> float:
+        """Values a new token moves in attention of one layer: Q and output, K and V once, and their copy into the cache."""
+        return (2 * self.heads + 6 * self.kv_heads) * self.model.head_dim
+
     def attention_matmuls(self) -> dict[str, tuple[float, float]]:
         """(n, k) of the projections around attention."""
         wide, narrow = self.heads * self.model.head_dim, self.kv_heads * self.model.head_dim
@@ -68,7 +73,6 @@ class StageShape:
         rotated = (self.heads + self.kv_heads) * self.model.head_dim
         kernels = [
             SmallKernel("input_layernorm", "norm", 2 * hidden),
-            SmallKernel("attn_kv_cache_save", "copy_add", 4 * self.kv_heads * self.model.head_dim),
             SmallKernel("post_attention_layernorm", "norm", 2 * hidden),
             SmallKernel("mlp_act", "activation", self.model.mlp_matrices * self.model.experts_per_token * width),
             SmallKernel("add", "copy_add", 2 * 3 * hidden),

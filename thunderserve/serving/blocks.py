@@ -7,23 +7,29 @@ relative to the lane's step counter: ``residues[(m - step) % block]`` does not c
 
 from __future__ import annotations
 
-from thunderserve.serving.compile import jit
+from thunderserve.serving.compile import inlined, kernel
 from thunderserve.serving.pool import Pool, Row
 
 
-@jit
+@inlined
 def blocks_for(tokens: int, block_tokens: int) -> int:
     """Blocks that ``tokens`` KV tokens occupy."""
     return (tokens + block_tokens - 1) // block_tokens
 
 
-@jit
-def count_residue(pool: Pool, replica: Row, lane: Row, context: int, change: int) -> None:
-    """Add ``change`` sequences with ``context`` tokens in cache to the lane's count by residue."""
-    pool.residues[lane.residue0 + (context - lane.step) % replica.block_tokens] += change
+@inlined
+def residue_place(replica: Row, lane: Row, context: int) -> int:
+    """Where in ``Pool.ints`` the lane counts its sequences that fill their last block as one with ``context`` tokens does."""
+    return int(lane.residue0 + (context - lane.step) % replica.block_tokens)
 
 
-@jit
+@inlined
+def next_growth(pool: Pool, replica: Row, lane: Row) -> int:
+    """Blocks that the lane's decoding sequences take in their next step: those whose last block is full."""
+    return int(pool.ints[lane.residue0 + (-lane.step) % replica.block_tokens])
+
+
+@kernel
 def growth(pool: Pool, replica: Row, lane: Row, steps: int) -> int:
     """Blocks that the lane's decoding sequences take during their next ``steps`` steps."""
     size = replica.block_tokens
@@ -31,12 +37,12 @@ def growth(pool: Pool, replica: Row, lane: Row, steps: int) -> int:
     total = cycles * lane.decoding
     residue = (-lane.step) % size  # those whose last block is full now
     for _ in range(steps - cycles * size):
-        total += pool.residues[lane.residue0 + residue]
+        total += pool.ints[lane.residue0 + residue]
         residue = residue - 1 if residue > 0 else size - 1
     return int(total)
 
 
-@jit
+@kernel
 def growth_horizon(pool: Pool, replica: Row, lane: Row, free: int, limit: int) -> int:
     """How many steps, at most ``limit``, the lane can decode with ``free`` blocks. The lane must be decoding."""
     size = replica.block_tokens
@@ -47,9 +53,9 @@ def growth_horizon(pool: Pool, replica: Row, lane: Row, free: int, limit: int) -
     steps = cycles * size
     residue = (-lane.step) % size
     while steps < limit:
-        left -= pool.residues[lane.residue0 + residue]
+        left -= pool.ints[lane.residue0 + residue]
         if left < 0:
             break
         residue = residue - 1 if residue > 0 else size - 1
         steps += 1
-    return min(steps, limit)
+    return int(min(steps, limit))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from thunderserve.serving.compile import jit
+from thunderserve.serving.compile import inlined, kernel
 from thunderserve.serving.pool import NONE, Ints, Row, Rows
 
 REQUEST_BITS = 32
 REQUEST_MASK = (1 << REQUEST_BITS) - 1
 
 
-@jit
+@inlined
 def push_back(line: Row, requests: Rows, request: int) -> None:
     """Append ``request``."""
     row = requests[request]
@@ -23,7 +23,7 @@ def push_back(line: Row, requests: Rows, request: int) -> None:
     line.count += 1
 
 
-@jit
+@inlined
 def push_front(line: Row, requests: Rows, request: int) -> None:
     """Put ``request`` before all others."""
     row = requests[request]
@@ -37,7 +37,23 @@ def push_front(line: Row, requests: Rows, request: int) -> None:
     line.count += 1
 
 
-@jit
+@kernel
+def insert_before(line: Row, requests: Rows, request: int, other: int) -> None:
+    """Put ``request`` before ``other``, or last if ``other`` is NONE."""
+    if other == NONE:
+        push_back(line, requests, request)
+    elif line.head == other:
+        push_front(line, requests, request)
+    else:
+        before = requests[other].previous
+        requests[request].previous = before
+        requests[request].next = other
+        requests[before].next = request
+        requests[other].previous = request
+        line.count += 1
+
+
+@inlined
 def unlink(line: Row, requests: Rows, request: int) -> None:
     """Take ``request`` out, wherever it stands."""
     row = requests[request]
@@ -53,16 +69,17 @@ def unlink(line: Row, requests: Rows, request: int) -> None:
     line.count -= 1
 
 
-@jit
+@kernel
 def push_end(ends: Ints, start: int, size: int, step: int, request: int) -> None:
     """Note in the heap ``ends[start : start + size]`` that ``request`` ends at ``step``; the caller counts ``size`` up."""
     entry = (step << REQUEST_BITS) | request
     _rise(ends, start, size, entry)
 
 
-@jit
+@kernel
 def remove_end(ends: Ints, start: int, size: int, place: int) -> None:
-    """Remove the entry at ``place`` of the heap; the caller counts ``size`` down."""
+    """Remove the entry at ``ends[place]`` from the heap; the caller counts ``size`` down."""
+    place -= start
     entry = ends[start + size - 1]
     last = size - 1
     while True:
@@ -79,16 +96,16 @@ def remove_end(ends: Ints, start: int, size: int, place: int) -> None:
         _rise(ends, start, place, entry)
 
 
-@jit
+@inlined
 def find_end(ends: Ints, start: int, size: int, request: int) -> int:
-    """Place of ``request`` in the heap. Linear: only preemption asks."""
-    place = 0
-    while place < size and ends[start + place] & REQUEST_MASK != request:
-        place += 1
-    return place
+    """Where in ``ends`` the heap has ``request``. Linear: only preemption asks."""
+    for place in range(start, start + size):
+        if ends[place] & REQUEST_MASK == request:
+            return place
+    return NONE
 
 
-@jit
+@kernel
 def _rise(ends: Ints, start: int, place: int, entry: int) -> None:
     while place > 0:
         parent = (place - 1) >> 1

@@ -18,14 +18,11 @@ Ints: TypeAlias = NDArray[np.int64]
 
 NONE = -1
 
-BOTH, PREFILL, DECODE = 0, 1, 2  # what a replica serves
+STAYS, LEAVES, LEFT = 0, 1, 2  # a request decodes where it was prefilled, will be handed over, has been
 
 FINISHED, REJECTED, UNSERVED = 0, 1, 2  # how a request ended
 
-WAITING, READY, INBOX, OUTBOX = 0, 1, 2, 3  # the queues of a replica, at ``queues[4 * replica + kind]``
-QUEUES = 4
-
-QUEUE = np.dtype([("head", "i8"), ("tail", "i8"), ("count", "i8")])
+QUEUE = np.dtype([("head", "i8"), ("tail", "i8"), ("count", "i8")], align=True)
 
 REQUEST = np.dtype(
     [
@@ -40,8 +37,9 @@ REQUEST = np.dtype(
         ("output_tokens", "i4"),
         ("next", "i4"),
         ("previous", "i4"),
-        ("flow", "i4"),  # row of the (prefill, decode) pair that serves it; NONE if rejected
+        ("route", "i4"),  # the (prefill, decode) pair that serves it; NONE if rejected
         ("preemptions", "i4"),
+        ("moves", "i4"),  # STAYS, LEAVES or LEFT
         ("status", "i4"),
     ],
     align=True,
@@ -49,24 +47,25 @@ REQUEST = np.dtype(
 
 REPLICA = np.dtype(
     [
-        ("role", "i8"),
         ("chunked", "i8"),  # 1: decodes and prefill chunks share a token budget; 0: whole prompts first
         ("stages", "i8"),
         ("block_tokens", "i8"),
         ("blocks", "i8"),  # KV blocks in all
-        ("watermark", "i8"),  # blocks that an admission must leave free
+        ("watermark_blocks", "i8"),  # blocks that an admission must leave free
         ("max_sequences", "i8"),  # in one batch
-        ("max_tokens", "i8"),  # new tokens in one batch; a longer whole prompt runs alone
+        ("max_batched_tokens", "i8"),  # new tokens in one batch; a longer whole prompt runs alone
         ("lane0", "i8"),  # first lane; lanes of a replica are consecutive
         ("free", "i8"),  # blocks not held; a run of decode steps holds its growth from its start
-        ("resident", "i8"),  # sequences pulled in and not finished (decode replicas)
+        ("resident", "i8"),  # sequences pulled in from a prefill replica and not finished
         ("pending_requests", "i8"),  # given to this replica, its part not finished
         ("pending_tokens", "i8"),  # prompt tokens of those
-        ("leap", "i8"),  # lane whose flight is a run of several decode steps, or NONE
-        ("next_s", "f8"),  # when it must be looked at again
-        ("flights", "i8"),  # batches launched; a run of decode steps counts once
-        ("steps", "i8"),  # batch steps executed
-    ]
+        ("load", "f8"),  # what a router that looks at the replicas compares
+        ("waiting", QUEUE),  # for their prefill
+        ("ready", QUEUE),  # KV received, not decoding yet
+        ("inbox", QUEUE),  # offered by prefill replicas
+        ("outbox", QUEUE),  # prefilled here, to be offered
+    ],
+    align=True,
 )
 
 LANE = np.dtype(
@@ -79,9 +78,12 @@ LANE = np.dtype(
         ("step", "i8"),  # decode steps so far
         ("chunk_head", "i8"),  # first sequence still in prefill, or NONE
         ("chunk_done", "i8"),  # its tokens that are in cache
-        ("ends0", "i8"),  # its part of ``Pool.ends``: a heap of ``ends`` entries
+        ("ends0", "i8"),  # in ``Pool.ints``: a heap of ``ends`` entries ``end step << 32 | request``
         ("ends", "i8"),
-        ("residue0", "i8"),  # its part of ``Pool.residues``
+        (
+            "residue0",
+            "i8",
+        ),  # in ``Pool.ints``: decoding sequences by KV fill modulo the block size, relative to ``step``
         ("batch_decodes", "i8"),  # the batch in flight: decoding sequences
         ("batch_chunks", "i8"),  # sequences in prefill
         ("batch_tokens", "i8"),  # their new tokens
@@ -91,25 +93,26 @@ LANE = np.dtype(
         ("start_s", "f8"),
         ("finish_s", "f8"),
         ("idle_since_s", "f8"),
-    ]
+    ],
+    align=True,
 )
 
 
 class Pool(NamedTuple):
-    """State of R replicas with L lanes and N requests."""
+    """State of R replicas with L lanes and N requests.
+
+    Rows may have more fields than named here (the simulator adds its own): compiled code only asks for names.
+    """
 
     replicas: Rows  # (R,) REPLICA
-    queues: Rows  # (4 R,) QUEUE
     lanes: Rows  # (L,) LANE
     requests: Rows  # (N,) REQUEST
-    ends: Ints  # heaps by lane of ``end step << 32 | request``
-    residues: Ints  # by lane and KV fill modulo the block size (relative to the lane's step): decoding sequences
+    ints: Ints  # lanes point into it
 
 
 class Limits(NamedTuple):
     """What one replica may do, before any state."""
 
-    role: int
     chunked: bool
     stages: int
     block_tokens: int
@@ -119,25 +122,32 @@ class Limits(NamedTuple):
     max_batched_tokens: int
 
 
-def empty_pool(limits: list[Limits], requests: Rows) -> Pool:
-    """A pool of idle replicas over ``requests`` (rows of REQUEST)."""
-    replicas = np.zeros(len(limits), REPLICA)
-    lanes = np.zeros(sum(limit.stages for limit in limits), LANE)
-    queues = np.zeros(QUEUES * len(limits), QUEUE)
-    queues["head"] = queues["tail"] = NONE
+def empty_pool(
+    limits: list[Limits],
+    requests: Rows,
+    *,
+    replica_rows: np.dtype[np.void] = REPLICA,
+    lane_rows: np.dtype[np.void] = LANE,
+    spare: int = 0,
+) -> Pool:
+    """A pool of idle replicas over ``requests`` (rows of REQUEST), with ``spare`` more ``ints`` at the end."""
+    replicas = np.zeros(len(limits), replica_rows)
+    lanes = np.zeros(sum(limit.stages for limit in limits), lane_rows)
+    for queue in ("waiting", "ready", "inbox", "outbox"):
+        replicas[queue]["head"] = replicas[queue]["tail"] = NONE
     for name in ("head", "tail", "chunk_head"):
         lanes[name] = NONE
-    lane = ends = residues = 0
-    for row, limit in zip(replicas, limits, strict=True):
-        for name, value in zip(("role", "chunked", "stages", "block_tokens", "blocks", "watermark"), limit, strict=False):
-            row[name] = value
-        row["max_tokens"] = limit.max_batched_tokens
-        row["max_sequences"] = min(limit.max_sequences, limit.max_batched_tokens)
-        row["lane0"], row["free"], row["leap"], row["next_s"] = lane, limit.blocks, NONE, np.inf
-        for _ in range(limit.stages):
-            lanes["ends0"][lane], lanes["residue0"][lane] = ends, residues
-            lane, ends, residues = lane + 1, ends + limit.max_sequences, residues + limit.block_tokens
-    return Pool(replicas, queues, lanes, requests, np.zeros(ends, np.int64), np.zeros(residues, np.int64))
+    columns = np.array(limits, dtype=np.int64)
+    for name, column in zip(Limits._fields, columns.T, strict=True):
+        replicas[name] = column
+    replicas["max_sequences"] = np.minimum(replicas["max_sequences"], replicas["max_batched_tokens"])
+    replicas["free"] = replicas["blocks"]
+    replicas["lane0"] = np.cumsum(replicas["stages"]) - replicas["stages"]
+    ends = np.repeat(replicas["max_sequences"], replicas["stages"])
+    residues = np.repeat(replicas["block_tokens"], replicas["stages"])
+    lanes["ends0"] = np.cumsum(ends) - ends
+    lanes["residue0"] = ends.sum() + np.cumsum(residues) - residues
+    return Pool(replicas, lanes, requests, np.zeros(ends.sum() + residues.sum() + spare, np.int64))
 
 
 def new_requests(count: int) -> Rows:
@@ -145,7 +155,7 @@ def new_requests(count: int) -> Rows:
     rows = np.empty(count, REQUEST)
     for name in ("prefill_start_s", "first_token_s", "transfer_start_s", "transfer_end_s", "finish_s"):
         rows[name] = np.nan
-    rows["progress"] = rows["preemptions"] = 0
-    rows["next"] = rows["previous"] = rows["flow"] = NONE
+    rows["progress"] = rows["preemptions"] = rows["moves"] = 0
+    rows["next"] = rows["previous"] = rows["route"] = NONE
     rows["status"] = UNSERVED
     return rows

@@ -22,6 +22,7 @@ from thunderserve.spec.trace import Trace
 ROUTERS = {
     "flows": Router.SHARES,
     "join_shortest_queue": Router.SHORTEST_QUEUE,
+    "fewest_tokens": Router.FEWEST_TOKENS,
     "least_kv": Router.LEAST_KV,
 }
 KEPT = 64
@@ -68,7 +69,8 @@ def fleet_of(deployment: Deployment, costs: CostSource) -> Fleet:
     for replica in plan.replicas:
         # Replicas of equal cards, links and batching share one table; the key holds all a table can depend on.
         key = _likeness(replica, cluster)
-        setups.setdefault(key, replica_setup(model, replica, cluster, costs))
+        if key not in setups:
+            setups[key] = replica_setup(model, replica, cluster, costs)
         replicas.append(setups[key])
     links: dict[tuple[str, str], int] = {}
     routes = [_route(flow, deployment, links) for flow in plan.flows]
@@ -137,6 +139,16 @@ def _series(outcome: Outcome, replicas: int) -> tuple[ReplicaSeries, ...]:
     )
 
 
+def _counters(outcome: Outcome) -> dict[str, float]:
+    """Steps of batches, flights (a run of unchanged decode steps counts once), preemptions and KV transfers."""
+    return {
+        "steps": float(outcome.replicas["steps"].sum()),
+        "flights": float(outcome.replicas["flights"].sum()),
+        "preemptions": float(outcome.requests["preemptions"].sum()),
+        "transfers": float(np.isfinite(outcome.requests["transfer_end_s"]).sum()),
+    }
+
+
 @dataclass
 class Simulated:
     """A ``Backend`` that advances time instead of waiting for it."""
@@ -147,12 +159,11 @@ class Simulated:
 
     def serve(self, deployment: Deployment, trace: Trace, *, series: bool = False) -> Served:
         """See ``Backend``. The same plan, trace and costs give the same bytes."""
-        outcome = self._fleet(deployment).run(
-            trace.arrival_s, trace.prompt_tokens, trace.output_tokens, series=series
-        )
+        outcome = self._fleet(deployment).run(trace.arrival_s, trace.prompt_tokens, trace.output_tokens, series=series)
         return Served(
             records=records_of(trace, outcome),
             series=_series(outcome, len(deployment.plan.replicas)) if series else (),
+            counters=_counters(outcome),
         )
 
     def _fleet(self, deployment: Deployment) -> Fleet:
