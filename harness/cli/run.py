@@ -26,6 +26,10 @@ def run(
         int | None,
         typer.Option("--jobs", "-j", min=1, help="Worker processes; default: one a core. 1: in this process."),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Workers on a Ray cluster: its address, or auto, or local (extra 'ray')."),
+    ] = None,
     results: Annotated[Path | None, typer.Option(help="Results folder; default: results/<name of the sweep>.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try cells again that failed before.")] = False,
@@ -44,7 +48,7 @@ def run(
     if dry_run:
         _dry_run(ready, jobs, as_json=as_json)
         return
-    options = drive.Options(results, jobs, retry_failed, pictures)
+    options = drive.Options(results, jobs, retry_failed, pictures, ray)
     done = drive.drive(ready, options, progress.watch(quiet=quiet))
     code = Exit.INTERRUPTED if done.interrupted else Exit.FAILED_CELLS if done.tally.failed else Exit.OK
     if as_json:

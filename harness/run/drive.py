@@ -36,6 +36,8 @@ class Options:
     retry_failed: bool = False
     pictures: bool = True
     """Whether figures and the report are made, and W&B is told."""
+    ray: str | None = None
+    """Address of a Ray cluster to work on, instead of processes of this machine."""
 
 
 @dataclass
@@ -103,6 +105,10 @@ def _serve(ready: Prepared, options: Options, progress: Progress, observers: Obs
 
 
 def _executor(ready: Prepared, work: sweep.Work, world: World, options: Options) -> Executor:
+    if options.ray is not None:
+        from harness.run.on_ray import OnRay
+
+        return OnRay(ready.resolved, ready.store, options.ray, options.workers)
     left = len(work.serve) + len(work.judge)
     workers = min(options.workers or manifest.usable_cores(), max(left, 1))
     if workers == 1:
