@@ -11,7 +11,7 @@ import argparse
 import importlib.util
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +56,9 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--shapes", nargs="*", choices=list(SHAPES), default=list(SHAPES), metavar="MODEL")
     parser.add_argument("--tokens", type=int, default=1024, help="tokens a layer (1024)")
     parser.add_argument("--megabytes", type=int, default=128, help="16-bit values that one pass goes over (128)")
-    parser.add_argument("--heads-first", action="store_true", help="heads before tokens in memory, as transformers has it")
+    parser.add_argument(
+        "--heads-first", action="store_true", help="heads before tokens in memory, as transformers has it"
+    )
     parser.add_argument("--repeats", type=int, default=5, help="runs, of which the fastest counts (5)")
     parser.add_argument("--write", type=Path, help="save the speeds as CSV, for the cost model")
     parser.add_argument("--model", type=Path, help="folder of a causal LM, for errors on its real keys and values")
@@ -162,7 +164,7 @@ def _errors(name: str, layers: list[Captured]) -> tuple[float, Errors]:
     return bits / values, Errors(*np.mean(found, axis=0).tolist())
 
 
-def _print(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _print(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     from rich.console import Console
     from rich.table import Table
 

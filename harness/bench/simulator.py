@@ -183,7 +183,7 @@ def split() -> Fleet:
 CASES: dict[str, tuple[str, Callable[[], Fleet], float, int]] = {
     "chunked": ("1 replica, chunked prefill", lambda: colocated("chunked"), 4.0, 100_000),
     "prefill_first": ("1 replica, whole prompts first", lambda: colocated("prefill_first"), 4.0, 100_000),
-    "split": ("cloud-32, 6 prefill + 6 decode, queued links", split, 1.0, 100_000),
+    "split": ("cloud-32, 6 prefill + 6 decode, queued links", split, 3.0, 100_000),
     "replicas": ("1,000 replicas, chunked prefill", lambda: colocated("chunked", 1000), 4000.0, 200_000),
     "first": ("a first simulation", lambda: colocated("chunked"), 4.0, 50),
 }

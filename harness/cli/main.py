@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from harness.cli import bench, check, init, ls, plot, run, schema, show, status, trace, validate
+from harness.cli import bench, check, init, ls, plan, plot, run, schema, show, simulate, status, trace, validate
 from harness.cli.exits import Exit
 
 EPILOG = (
@@ -25,6 +25,8 @@ app = typer.Typer(
 )
 for command in (run.run, init.init, validate.validate, status.status, show.show, plot.plot, plot.report, check.check):
     app.command()(command)
+app.command()(plan.plan)
+app.command()(simulate.simulate)
 app.command(name="ls")(ls.ls)
 app.command()(schema.schema)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(bench.bench)

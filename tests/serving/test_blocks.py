@@ -26,11 +26,11 @@ CASES = st.tuples(st.integers(1, 17), st.lists(st.integers(1, 100), min_size=1, 
 
 
 @settings(max_examples=300, deadline=None)
-@given(CASES, st.integers(0, 80))
-def test_growth_counts_the_blocks_that_sequences_cross(case, steps: int) -> None:
+@given(CASES, st.integers(0, 40), st.integers(0, 80))
+def test_growth_counts_the_blocks_that_sequences_cross(case, first: int, steps: int) -> None:
     pool = lane_with(*case)
     replica, lane = pool.replicas[0], pool.lanes[0]
-    assert growth(pool, replica, lane, steps) == brute(*case[:2], steps)
+    assert growth(pool, replica, lane, first, steps) == brute(*case[:2], first + steps) - brute(*case[:2], first)
     assert next_growth(pool, replica, lane) == brute(*case[:2], 1)
 
 

@@ -1,7 +1,7 @@
 """Measured codec speeds, as ``harness bench codec --write`` saves them, in the shape that the cost model asks for.
 
-One row a codec, direction and shape: ``codec, direction (encode or decode), shape, bytes_per_s, copy_bytes_per_s, machine``. Bytes
-are those of the 16-bit keys and values, before encoding or after decoding.
+One row a codec, direction and shape: ``codec, direction (encode or decode), shape, bytes_per_s, copy_bytes_per_s,
+machine``. Bytes are those of the 16-bit keys and values, before encoding or after decoding.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ def _decode(pool: Pool, replica: Row, lane: Row, max_steps: int) -> int:
     if lane.decoding > 0:
         steps = min(max_steps, (pool.ints[lane.ends0] >> lists.REQUEST_BITS) - lane.step)
         lane.batch_steps = growth_horizon(pool, replica, lane, replica.free, steps)
-        replica.free -= growth(pool, replica, lane, lane.batch_steps)
+        replica.free -= growth(pool, replica, lane, 0, lane.batch_steps)
     elif lane.batch_chunks == 0:
         lane.batch_steps = 0
     return int(lane.batch_steps)

@@ -30,12 +30,12 @@ def next_growth(pool: Pool, replica: Row, lane: Row) -> int:
 
 
 @kernel
-def growth(pool: Pool, replica: Row, lane: Row, steps: int) -> int:
-    """Blocks that the lane's decoding sequences take during their next ``steps`` steps."""
+def growth(pool: Pool, replica: Row, lane: Row, first: int, steps: int) -> int:
+    """Blocks that the lane's decoding sequences take during ``steps`` steps, after ``first`` others from now on."""
     size = replica.block_tokens
     cycles = steps // size
     total = cycles * lane.decoding
-    residue = (-lane.step) % size  # those whose last block is full now
+    residue = (-lane.step - first) % size  # those whose last block is full by then
     for _ in range(steps - cycles * size):
         total += pool.ints[lane.residue0 + residue]
         residue = residue - 1 if residue > 0 else size - 1

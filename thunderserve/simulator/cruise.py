@@ -1,9 +1,9 @@
 """Several decode batches that circle through the stages undisturbed: a *cruise*, one event instead of one a step.
 
 While no sequence ends, blocks suffice and nobody can be admitted, the lanes of a pipelined replica repeat the same batches.
-``plan`` runs them ahead, in a loop of a few nanoseconds a stage, to find when that changes; ``settle`` runs them again from
-where they stood, up to the moment that is asked for, and puts the result in place. Both do the arithmetic of single
-flights, in the same order, so the results are the same bits.
+``plan`` runs them ahead on trial, in a loop of a few nanoseconds a stage, until that changes or ``AHEAD`` batches have begun;
+``settle`` puts the result in place or, if something comes in between, runs them again from where they stood up to that
+moment. Both do the arithmetic of single flights, in the same order, so the results are the same bits.
 """
 
 from __future__ import annotations
@@ -17,9 +17,14 @@ from thunderserve.simulator.steps import segment_of
 from thunderserve.simulator.world import World
 
 
+AHEAD = 48
+"""Batches that one plan begins at most: what an interruption can waste, against one event a plan."""
+UNLIMITED = 1 << 40
+
+
 @kernel
 def plan(world: World, index: int) -> float:
-    """Begin a cruise of replica ``index`` if it can; return when it ends, or infinity for no cruise."""
+    """Begin a cruise of replica ``index`` if it can; return when to look again, or infinity for no cruise."""
     replica = world.pool.replicas[index]
     if not _is_undisturbed(world, index):
         return np.inf
@@ -38,7 +43,8 @@ def settle(world: World, index: int, now: float, by: int) -> None:
     replica = world.pool.replicas[index]
     replica.cruising = 0
     replica.reserved = 0
-    _run_ahead(world, index, now, by)
+    if replica.exact == 0 or now != replica.next_s or by != index:
+        _run_ahead(world, index, now, by)
     for stage in range(replica.stages):
         world.clocks[replica.stage0 + stage] = world.clocks[replica.trial0 + stage]
     for number in range(replica.lane0, replica.lane0 + replica.stages):
@@ -87,19 +93,26 @@ def _run_ahead(world: World, index: int, until_s: float, by: int) -> float:
     """Let the lanes circle, on trial, until ``until_s`` (as replica ``by`` sees it) or the first change; return which.
 
     The lane whose batch ended first (equal: the lower index) enters stage 0 next, when that is free. A change is a batch
-    whose end ends a sequence, or a batch that lacks blocks when it could enter.
+    whose end ends a sequence, or a batch that lacks blocks when it could enter. ``exact`` tells whether the trial is the
+    state at the end (it is not if a batch enters later than that).
     """
     replica, lanes = world.pool.replicas[index], world.pool.lanes
     _begin_trial(world, index)
     free, inclusive = replica.free, by > index
     last = replica.lane0 + replica.stages
+    left = AHEAD if until_s == np.inf else UNLIMITED
+    entered_s = -np.inf
     while True:
         chosen, end_s = last, np.inf
         for number in range(replica.lane0, last):
             if lanes[number].trial_parked == 0 and lanes[number].trial_end_s < end_s:
                 chosen, end_s = number, lanes[number].trial_end_s
         if chosen == last or end_s > until_s or (end_s == until_s and not inclusive):
+            replica.exact = 1 if entered_s < until_s else 0
             return until_s
+        if left == 0:
+            until_s, inclusive, left = end_s, False, UNLIMITED
+            continue
         lane = lanes[chosen]
         if lane.trial_flying == 1:
             if lane.trial_steps + 1 == lane.trial_limit:
@@ -119,6 +132,8 @@ def _run_ahead(world: World, index: int, until_s: float, by: int) -> float:
             continue
         free -= growing
         lane.trial_growth += growing
+        left -= 1
+        entered_s = enter_s
         _enter(world, index, chosen, enter_s)
 
 

@@ -134,5 +134,5 @@ def _load(world: World, index: int, now: float) -> float:
     if replica.leap != NONE:
         lane = pool.lanes[replica.leap]
         begun = steps_begun(world, index, now, index)
-        held -= growth(pool, replica, lane, lane.batch_steps) - growth(pool, replica, lane, begun)
+        held -= growth(pool, replica, lane, begun, lane.batch_steps - begun)
     return float(held / replica.blocks)

@@ -80,7 +80,7 @@ def trim(world: World, index: int, steps: int) -> None:
     replica = world.pool.replicas[index]
     lane = world.pool.lanes[replica.leap]
     table = world.pool.replicas[index].table
-    replica.free += growth(world.pool, replica, lane, lane.batch_steps) - growth(world.pool, replica, lane, steps)
+    replica.free += growth(world.pool, replica, lane, steps, lane.batch_steps - steps)
     lane.batch_steps = steps
     batch = lane.batch_decodes
     lane.finish_s = lane.start_s + run_seconds(world.pool.ints, world.reals, table, batch, lane.context + batch, steps)

@@ -83,13 +83,11 @@ def _reclaim(world: World, index: int, held: int, now: float, by: int) -> bool:
     if replica.leap == NONE:
         return False
     lane = pool.lanes[replica.leap]
-    free = replica.free + growth(pool, replica, lane, lane.batch_steps)
-    needed = held + replica.watermark_blocks
-    if needed > free:
+    begun = steps_begun(world, index, now, by)
+    free = replica.free + growth(pool, replica, lane, begun, lane.batch_steps - begun)
+    if held + replica.watermark_blocks > free:
         return False
-    begun = growth(pool, replica, lane, steps_begun(world, index, now, by))
-    if needed > free - begun:
-        return False
+    free += growth(pool, replica, lane, 0, begun)
     steps = growth_horizon(pool, replica, lane, free - held, lane.batch_steps)
     if steps < lane.batch_steps:
         trim(world, index, steps)

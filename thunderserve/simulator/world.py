@@ -45,6 +45,7 @@ MACHINE = np.dtype(
     + [
         ("leap", "i8"),  # lane whose flight is a run of several decode steps, or NONE
         ("cruising", "i8"),  # 1: its lanes circle by themselves until ``next_s``
+        ("exact", "i8"),  # 1: run ahead to ``next_s``, its lanes stand as they will then
         ("reserved", "i8"),  # blocks that the cruise will take at most
         ("next_s", "f8"),  # when it must be looked at again
         ("place", "i8"),  # where it stands in the heap of replicas by (next_s, index)
