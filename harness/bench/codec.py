@@ -100,15 +100,15 @@ def _show_speeds(shape: str, options: argparse.Namespace, found: list[tuple[str,
             name,
             f"{speed.bits_per_value:.2f}",
             f"{speed.encode_bytes_per_s / 1e9:.2f}",
-            f"{speed.encode_bytes_per_s / copy:.0%}",
+            f"{speed.encode_bytes_per_s / speed.copy_bytes_per_s:.0%}",
             f"{speed.decode_bytes_per_s / 1e9:.2f}",
-            f"{speed.decode_bytes_per_s / copy:.0%}",
+            f"{speed.decode_bytes_per_s / speed.copy_bytes_per_s:.0%}",
         )
         for name, speed in found
     ]
     _print(title, ("codec", "bits/value", "encode GB/s", "of copy", "decode GB/s", "of copy"), rows)
     for name, speed in found:
-        slower = min(speed.encode_bytes_per_s, speed.decode_bytes_per_s) / copy
+        slower = min(speed.encode_bytes_per_s, speed.decode_bytes_per_s) / speed.copy_bytes_per_s
         if name == "int4":
             sys.stdout.write(
                 f"int4 {'keeps' if slower >= AIM else 'misses'} the aim: {slower:.0%} of the copy, {AIM:.0%} wanted\n"
@@ -168,7 +168,8 @@ def _print(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]
     from rich.console import Console
     from rich.table import Table
 
-    drawn = Table(title=title)
+    sys.stdout.write(title + "\n")
+    drawn = Table()
     for column in columns:
         drawn.add_column(column, justify="left" if column == columns[0] else "right")
     for row in rows:

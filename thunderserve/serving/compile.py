@@ -20,6 +20,7 @@ F = TypeVar("F", bound=Callable[..., object])
 NUMBA: Any = numba  # its stubs know neither ``config.CACHE_DIR`` nor every option
 
 ROOMS = ("serving", "cost", "simulator", "scheduler")  # a compiled function calls its own room and those before it
+ALONE = {"kv": ("kv/kernels", "kv/wire")}  # a room that calls no other, with the folders where its code lies
 
 
 def jit(function: F) -> F:
@@ -56,10 +57,10 @@ def cache_folder(room: str) -> str:
     """Where this version of a room's compiled code lies: below ``NUMBA_CACHE_DIR``, the package, or the user's cache."""
     package = Path(__file__).resolve().parents[1]
     text = hashlib.blake2b(digest_size=8)
-    for name in ROOMS[: ROOMS.index(room) + 1] if room in ROOMS else ROOMS:
+    for name in ALONE.get(room) or (ROOMS[: ROOMS.index(room) + 1] if room in ROOMS else ROOMS):
         for source in sorted((package / name).glob("*.py")):
             code = source.read_bytes()
-            if b"serving.compile import" in code or source.name == "compile.py":
+            if room in ALONE or b"serving.compile import" in code or source.name == "compile.py":
                 text.update(source.name.encode() + b"\0" + code)
     chosen = os.environ.get("NUMBA_CACHE_DIR", "")
     base = Path(chosen) if chosen else package / "__pycache__"
