@@ -108,13 +108,23 @@ def place_of(cell: CellResult) -> Place:
 
 def groups(result: SweepResult) -> list[Group]:
     """All cells of a sweep, put together over seeds, in its order. Capacity searches for several SLOs stay apart."""
-    found: dict[tuple[object, ...], list[CellResult]] = {}
+    together = _clusters_together(result)
+    found: dict[tuple[str, Place, tuple[str, ...]], list[CellResult]] = {}
     for cell in result.cells:
         slos = tuple(judged.label for judged in cell.judged)
-        found.setdefault((cell.axes.system, place_of(cell), slos), []).append(cell)
-    return [
-        Group(cells[0].axes.system, cells[0].axes.family, place_of(cells[0]), tuple(cells)) for cells in found.values()
-    ]
+        place = place_of(cell)
+        found.setdefault((cell.axes.system, place._replace(cluster=together or place.cluster), slos), []).append(cell)
+    return [Group(system, cells[0].axes.family, place, tuple(cells)) for (system, place, _), cells in found.items()]
+
+
+def _clusters_together(result: SweepResult) -> str:
+    """Where each system has one cluster of its own, as at equal prices, they are compared across: the clusters as one place."""
+    of_system: dict[str, set[str]] = {}
+    for cell in result.cells:
+        of_system.setdefault(cell.axes.system, set()).add(cell.axes.cluster)
+    clusters = list(dict.fromkeys(cell.axes.cluster for cell in result.cells))
+    apart = len(clusters) > 1 and all(len(own) == 1 for own in of_system.values())
+    return " / ".join(clusters) if apart else ""
 
 
 def systems(result: SweepResult) -> list[str]:

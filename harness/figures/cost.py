@@ -30,10 +30,8 @@ def _draw(scene: Scene, label: str, commit: str) -> Drawing:
     points: list[Point] = []
     for panel, workload in zip(sheet.panels, scene.workloads, strict=True):
         rows = [group for group in scene.of(workload) if group.place.rate_per_s is not None]
-        all_good = {
-            g.place.rate_per_s or 0.0: 3600 * (g.place.rate_per_s or 0.0) / g.cells[0].facts.price_per_hour
-            for g in rows
-        }
+        cheapest = min(group.cells[0].facts.price_per_hour for group in rows)
+        all_good = {g.place.rate_per_s or 0.0: 3600 * (g.place.rate_per_s or 0.0) / cheapest for g in rows}
         panel.plot(list(all_good), list(all_good.values()), color="#999999", linewidth=0.8, linestyle=":", zorder=1)
         for system, backend in scene.series:
             row = scene.of(workload, system, backend)
@@ -57,7 +55,8 @@ def _draw(scene: Scene, label: str, commit: str) -> Drawing:
     prices = sorted({group.cells[0].facts.price_per_hour for group in scene.groups})
     caption = (
         f"{TITLE}: requests within SLO {label}, for each dollar of the cluster's rent "
-        f"({', '.join(f'{price:.2f}' for price in prices)} USD/h), with 95 % intervals. Dotted: if every request were good. "
+        f"({', '.join(f'{price:.2f}' for price in prices)} USD/h), with 95 % intervals. Dotted: if every "
+        f"request were good, at the lowest of these rents. "
         f"{scene.origin(commit)}."
     )
     return Drawing(scene.variant, sheet.finish(scene.origin(commit)), points, caption)

@@ -124,6 +124,7 @@ def expand(resolved: Resolved) -> list[Cell]:
         for slo, plan_slo in _slos(resolved)
         for seed in (sweep.seeds[:1] if resolved.workloads[workload].replays else sweep.seeds)
         for system in sweep.systems
+        if not system.clusters or cluster in system.clusters
     ]  # fmt: skip
 
 
@@ -165,7 +166,7 @@ def _job(resolved: Resolved, cell: Cell, schedule: Schedule, hashes: dict[str, s
         "code": digest.code_version(digest.SERVING),
         "backend": cell.backend,
         "backend_source": backends.source_digest(cell.backend, beside=resolved.folder),
-        "system": cell.system.model_dump(mode="json"),
+        "system": cell.system.model_dump(mode="json", exclude={"clusters"}),
         "system_source": _system_digest(cell.system.name, resolved.folder),
         "plan_slo": cell.plan_slo.model_dump(mode="json"),
         "attainment": cell.attainment,

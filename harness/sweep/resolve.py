@@ -48,7 +48,7 @@ def resolve(source: Source) -> Resolved:
     with _at(source, "costs"):
         costs.check(sweep.costs, beside=source.folder)
     for index, choice in enumerate(sweep.systems):
-        _check_system(source, index, choice)
+        _check_system(source, index, choice, [cluster.shown for cluster in sweep.clusters])
     clusters = {
         (choice.shown, catalogue): _cluster(source, sweep, index, choice, catalogue)
         for index, choice in enumerate(sweep.clusters)
@@ -106,7 +106,11 @@ def _check_backend(source: Source, index: int, name: str) -> None:
         backends.check(name, beside=source.folder)
 
 
-def _check_system(source: Source, index: int, choice: SystemChoice) -> None:
+def _check_system(source: Source, index: int, choice: SystemChoice, clusters: list[str]) -> None:
+    for name in choice.clusters:
+        if name not in clusters:
+            path = ("systems", index, "clusters")
+            raise source.error("is none of the sweep's clusters", path, value=name, remedy=nearest(name, clusters))
     try:
         systems.build(choice.name, choice.options, beside=source.folder)
     except systems.OptionError as error:

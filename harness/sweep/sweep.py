@@ -33,7 +33,7 @@ def _system(value: Any) -> Any:
         raise PydanticCustomError(
             "system", "is not a system: write a name, or {example}", {"example": "{name: x, option: y}"}
         )
-    named = {key: item for key, item in value.items() if key in ("name", "label")}
+    named = {key: plain(item) for key, item in value.items() if key in ("name", "label", "clusters")}
     return named | {"options": {key: plain(item) for key, item in value.items() if key not in named}}
 
 
@@ -73,6 +73,8 @@ class SystemChoice(Noun):
     label: str = ""
     """What tables and figures call it; by default the name with its options."""
     options: dict[str, Any] = Field(default={})
+    clusters: Annotated[tuple[str, ...], BeforeValidator(_many)] = ()
+    """The sweep's clusters it runs on, by name; by default all. Systems with a cluster each are compared across them."""
 
     @property
     def shown(self) -> str:

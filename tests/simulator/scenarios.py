@@ -52,6 +52,13 @@ def step_table(rng: np.random.Generator, stages: int, *, tick: float = TICK, fin
     )
 
 
+def coarse_table(rng: np.random.Generator, stages: int) -> StepTable:
+    """Every step takes one or two ticks on each stage, whatever its batch: most events meet others at the same instant."""
+    table = step_table(rng, stages)
+    still = {name: 0 * value for name, value in table._asdict().items() if not name.endswith("knots")}
+    return table._replace(**(still | {"fixed_s": rng.integers(1, 3, stages) * TICK}))
+
+
 @st.composite
 def limits(draw: st.DrawFn) -> Limits:
     block = draw(st.integers(1, 8))
@@ -70,10 +77,11 @@ def limits(draw: st.DrawFn) -> Limits:
 def scenarios(draw: st.DrawFn) -> Scenario:
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     count = draw(st.integers(1, 4))
-    replicas = [
-        ReplicaSetup(step_table(rng, one.stages), one)
-        for one in draw(st.lists(limits(), min_size=count, max_size=count))
-    ]
+    coarse = draw(st.booleans())
+    make = coarse_table if coarse else step_table
+    shapes = draw(st.lists(limits(), min_size=count, max_size=count))
+    replicas = [ReplicaSetup(make(rng, one.stages), one) for one in shapes]
+    fine = 0.0 if coarse else FINE
     rank = draw(st.permutations(range(count)))  # replicas hand over to those of higher rank
     pairs = st.tuples(st.integers(0, count - 1), st.integers(0, count - 1)).filter(
         lambda pair: rank[pair[0]] <= rank[pair[1]]
@@ -85,15 +93,15 @@ def scenarios(draw: st.DrawFn) -> Scenario:
             decode,
             share=float(draw(st.integers(1, 4))),
             links=tuple(draw(st.sets(st.integers(0, links - 1)))),
-            alpha_s=draw(st.integers(0, 20)) * TICK,
-            s_per_token=draw(st.integers(0, 64)) * FINE,
-            encode_s_per_token=draw(st.integers(0, 16)) * FINE,
-            decode_s_per_token=draw(st.integers(0, 16)) * FINE,
+            alpha_s=draw(st.integers(0, 4 if coarse else 20)) * TICK,
+            s_per_token=draw(st.integers(0, 64)) * fine,
+            encode_s_per_token=draw(st.integers(0, 16)) * fine,
+            decode_s_per_token=draw(st.integers(0, 16)) * fine,
         )
         for prefill, decode in sorted(draw(st.sets(pairs, min_size=1, max_size=6)))
     ]
     requests = draw(st.integers(1, 40))
-    gap = draw(st.sampled_from([0, 4, 64, 512]))
+    gap = draw(st.sampled_from([0, 1, 4, 64, 512]))
     return Scenario(
         replicas=replicas,
         routes=routes,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from scenarios import Scenario, scenarios, step_table
+from scenarios import TICK, Scenario, coarse_table, scenarios, step_table
 from test_twin import assert_agrees
 
 from thunderserve.serving.pool import Limits
@@ -91,6 +91,26 @@ def test_a_large_split_fleet_agrees_with_the_twin(router: Router) -> None:
     ]
     rows = agree(replicas, routes, trace(400, 0.012, 90, 70), router, 3)
     assert np.isfinite(rows["transfer_end_s"]).sum() > 350
+
+
+@pytest.mark.parametrize("stages", [1, 2])
+@pytest.mark.parametrize("decode_first", [True, False])
+def test_a_transfer_that_takes_no_time_meets_a_step_that_ends_at_that_instant(decode_first: bool, stages: int) -> None:
+    """Replicas take their turns by index, so it joins that step's successor only if its prefill replica comes first."""
+    one_tick = coarse_table(np.random.default_rng(0), stages)
+    one_tick = one_tick._replace(fixed_s=np.full(stages, TICK))
+    busy = ReplicaSetup(one_tick, ROOMY._replace(stages=stages))
+    source = ReplicaSetup(coarse_table(np.random.default_rng(0), 1)._replace(fixed_s=np.full(1, TICK)), ROOMY)
+    replicas, ends = ([busy, source], (1, 0)) if decode_first else ([source, busy], (0, 1))
+    routes = [RouteSetup(ends[1], ends[1]), RouteSetup(*ends)]
+    ends_s = []
+    for offset in range(4):
+        arrivals = TICK * np.array([0, 20 + offset])
+        rows = agree(replicas, routes, (arrivals, np.array([1, 1]), np.array([90, 2])))
+        ends_s += [rows["finish_s"][rows["output_tokens"] == 2][0] - arrivals[1]]
+    assert set(rows["status"]) == {0}
+    if stages == 1:
+        assert set(ends_s) == {3 * TICK if decode_first else 2 * TICK}
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])

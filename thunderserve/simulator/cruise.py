@@ -13,9 +13,9 @@ import numpy as np
 from thunderserve.serving.blocks import blocks_for
 from thunderserve.serving.compile import inlined, kernel
 from thunderserve.serving.pool import NONE
+from thunderserve.simulator.events import had_its_turn
 from thunderserve.simulator.steps import segment_of
 from thunderserve.simulator.world import World
-
 
 AHEAD = 48
 """Batches that one plan begins at most: what an interruption can waste, against one event a plan."""
@@ -28,7 +28,7 @@ def plan(world: World, index: int) -> float:
     replica = world.pool.replicas[index]
     if not _is_undisturbed(world, index):
         return np.inf
-    end_s = _run_ahead(world, index, np.inf, index)
+    end_s = _run_ahead(world, index, np.inf)
     replica.cruising = 1
     growing = 0
     for number in range(replica.lane0, replica.lane0 + replica.stages):
@@ -38,13 +38,13 @@ def plan(world: World, index: int) -> float:
 
 
 @kernel
-def settle(world: World, index: int, now: float, by: int) -> None:
-    """End the cruise of replica ``index`` with all it has done before ``now`` (at ``now`` too, as a higher replica sees it)."""
+def settle(world: World, index: int, now: float) -> None:
+    """End the cruise of replica ``index`` with all it has done before ``now``, and at ``now`` if it had its turn."""
     replica = world.pool.replicas[index]
     replica.cruising = 0
     replica.reserved = 0
-    if replica.exact == 0 or now != replica.next_s or by != index:
-        _run_ahead(world, index, now, by)
+    if replica.exact == 0 or now != replica.next_s or had_its_turn(world, index, now):
+        _run_ahead(world, index, now)
     for stage in range(replica.stages):
         world.clocks[replica.stage0 + stage] = world.clocks[replica.trial0 + stage]
     for number in range(replica.lane0, replica.lane0 + replica.stages):
@@ -89,8 +89,8 @@ def _is_undisturbed(world: World, index: int) -> bool:
 
 
 @kernel
-def _run_ahead(world: World, index: int, until_s: float, by: int) -> float:
-    """Let the lanes circle, on trial, until ``until_s`` (as replica ``by`` sees it) or the first change; return which.
+def _run_ahead(world: World, index: int, until_s: float) -> float:
+    """Let the lanes circle, on trial, until ``until_s`` (with it, if the replica had its turn) or the first change; return which.
 
     The lane whose batch ended first (equal: the lower index) enters stage 0 next, when that is free. A change is a batch
     whose end ends a sequence, or a batch that lacks blocks when it could enter. ``exact`` tells whether the trial is the
@@ -98,7 +98,7 @@ def _run_ahead(world: World, index: int, until_s: float, by: int) -> float:
     """
     replica, lanes = world.pool.replicas[index], world.pool.lanes
     _begin_trial(world, index)
-    free, inclusive = replica.free, by > index
+    free, inclusive = replica.free, had_its_turn(world, index, until_s)
     last = replica.lane0 + replica.stages
     left = AHEAD if until_s == np.inf else UNLIMITED
     entered_s = -np.inf

@@ -19,6 +19,24 @@ def set_next(replicas: Rows, index: int, time_s: float) -> None:
         _sink(replicas, place, index)
 
 
+@kernel
+def take_turn(world: World, index: int, now: float) -> None:
+    """Note that replica ``index`` is looked at, at ``now``."""
+    counters = world.counters[0]
+    if counters.turn_s != now:
+        counters.turn_s = now
+        counters.turn = index
+    elif counters.turn < index:
+        counters.turn = index
+
+
+@kernel
+def had_its_turn(world: World, index: int, now: float) -> bool:
+    """Whether what replica ``index`` does at ``now`` has been done: at one instant, replicas are looked at by index."""
+    counters = world.counters[0]
+    return bool(counters.turn_s == now and counters.turn > index)
+
+
 @inlined
 def _before(replicas: Rows, one: int, other: int) -> bool:
     first, second = replicas[one].next_s, replicas[other].next_s

@@ -98,7 +98,7 @@ class Fleet:
         requests["prompt_tokens"] = prompt_tokens
         requests["output_tokens"] = output_tokens
         counters = np.zeros(1, COUNTERS)
-        counters["router"], counters["upcoming"] = self.router, NONE
+        counters["router"], counters["upcoming"], counters["turn_s"] = self.router, NONE, -np.inf
         return World(
             pool=Pool(self.pool.replicas.copy(), self.pool.lanes.copy(), requests, self.pool.ints.copy()),
             routes=self.paths.copy(),

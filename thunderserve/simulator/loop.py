@@ -14,6 +14,7 @@ from thunderserve.serving.lists import push_back
 from thunderserve.serving.pool import NONE, REJECTED, Ints
 from thunderserve.serving.router import Router, give, least_loaded, next_by_share
 from thunderserve.simulator.cruise import settle
+from thunderserve.simulator.events import take_turn
 from thunderserve.simulator.replica import land, launch, nudge, resume, steps_begun
 from thunderserve.simulator.transfer import offer, pull, receive
 from thunderserve.simulator.world import World
@@ -78,13 +79,14 @@ def advance(world: World, events: int) -> int:
 @inlined
 def _look_at(world: World, index: int, now: float) -> None:
     inbox = world.pool.replicas[index].inbox
+    take_turn(world, index, now)
     land(world, index, now)
     offer(world, index, now)
     if inbox.count > 0:
-        pull(world, index, now, index)
+        pull(world, index, now)
     launch(world, index, now)
     if inbox.count > 0:  # a preempted sequence that was in the way may have been admitted
-        pull(world, index, now, index)
+        pull(world, index, now)
 
 
 @inlined
@@ -128,11 +130,11 @@ def _load(world: World, index: int, now: float) -> float:
     if router == FEWEST_TOKENS:
         return float(replica.pending_tokens)
     if replica.cruising == 1:
-        settle(world, index, now, index)
+        settle(world, index, now)
         resume(world, index, now)
     held = replica.blocks - replica.free
     if replica.leap != NONE:
         lane = pool.lanes[replica.leap]
-        begun = steps_begun(world, index, now, index)
+        begun = steps_begun(world, index, now)
         held -= growth(pool, replica, lane, begun, lane.batch_steps - begun)
     return float(held / replica.blocks)

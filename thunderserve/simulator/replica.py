@@ -15,7 +15,7 @@ from thunderserve.serving.blocks import growth
 from thunderserve.serving.compile import inlined, kernel
 from thunderserve.serving.pool import NONE, Row
 from thunderserve.simulator.cruise import plan, settle
-from thunderserve.simulator.events import set_next
+from thunderserve.simulator.events import had_its_turn, set_next
 from thunderserve.simulator.steps import run_seconds, stage_seconds, steps_to_reach
 from thunderserve.simulator.world import World
 
@@ -27,7 +27,7 @@ def land(world: World, index: int, now: float) -> None:
     """Take in the batches of replica ``index`` that end by ``now``."""
     replica = world.pool.replicas[index]
     if replica.cruising == 1:
-        settle(world, index, now, index)
+        settle(world, index, now)
     for number in range(replica.lane0, replica.lane0 + replica.stages):
         lane = world.pool.lanes[number]
         if lane.flying == 1 and lane.finish_s <= now:
@@ -59,7 +59,7 @@ def nudge(world: World, index: int, now: float) -> None:
     """Something that replica ``index`` could not take before has come, or has become free, at ``now``."""
     replica = world.pool.replicas[index]
     if replica.cruising == 1:
-        settle(world, index, now, index)
+        settle(world, index, now)
     if replica.leap != NONE:
         _cut(world, index, now)
     set_next(world.pool.replicas, index, _next_chance(world, index, now))
@@ -88,16 +88,13 @@ def trim(world: World, index: int, steps: int) -> None:
 
 
 @kernel
-def steps_begun(world: World, index: int, now: float, by: int) -> int:
-    """Steps of the leap of replica ``index`` that have begun at ``now``, as replica ``by`` sees it.
-
-    Of two replicas at one instant the lower index is first: to a higher one, a step that ends now has ended.
-    """
+def steps_begun(world: World, index: int, now: float) -> int:
+    """Steps of the leap of replica ``index`` that have begun at ``now``, the next of one that ends now if it had its turn."""
     lane = world.pool.lanes[world.pool.replicas[index].leap]
     table = world.pool.replicas[index].table
     batch = lane.batch_decodes
-    first, limit = lane.context + batch, lane.batch_steps
-    return steps_to_reach(world.pool.ints, world.reals, table, batch, first, lane.start_s, now, by > index, limit)
+    first, limit, strict = lane.context + batch, lane.batch_steps, had_its_turn(world, index, now)
+    return steps_to_reach(world.pool.ints, world.reals, table, batch, first, lane.start_s, now, strict, limit)
 
 
 @inlined
@@ -105,7 +102,7 @@ def _cut(world: World, index: int, now: float) -> None:
     """End the leap with the step that runs at ``now``, and put that step's batch where it is among the stages."""
     replica = world.pool.replicas[index]
     lane = world.pool.lanes[replica.leap]
-    steps = steps_begun(world, index, now, index)
+    steps = steps_begun(world, index, now)
     trim(world, index, steps)
     replica.leap = NONE
     if replica.stages == 1:

@@ -29,12 +29,12 @@ def offer(world: World, index: int, now: float) -> None:
         inbox = pool.replicas[decode].inbox
         push_back(inbox, pool.requests, request)
         if inbox.count == 1:
-            pull(world, decode, now, index)
+            pull(world, decode, now)
 
 
 @kernel
-def pull(world: World, index: int, now: float, by: int) -> None:
-    """Start the transfers to replica ``index`` that it has room for, in the order of the offers; replica ``by`` gave cause."""
+def pull(world: World, index: int, now: float) -> None:
+    """Start the transfers to replica ``index`` that it has room for, in the order of the offers."""
     pool, replica = world.pool, world.pool.replicas[index]
     inbox, waiting = replica.inbox, replica.waiting
     settled = False
@@ -45,9 +45,9 @@ def pull(world: World, index: int, now: float, by: int) -> None:
         held = blocks_for(pool.requests[request].prompt_tokens, replica.block_tokens)
         needed = held + replica.watermark_blocks
         if replica.cruising == 1 and needed > replica.free - replica.reserved:
-            settle(world, index, now, by)
+            settle(world, index, now)
             settled = True
-        if needed > replica.free and not _reclaim(world, index, held, now, by):
+        if needed > replica.free and not _reclaim(world, index, held, now):
             break
         unlink(inbox, pool.requests, request)
         replica.free -= held
@@ -70,20 +70,20 @@ def receive(world: World, now: float) -> None:
     if pool.replicas[route.prefill].waiting.count > 0:
         nudge(world, route.prefill, now)
     if pool.replicas[route.prefill].inbox.count > 0:
-        pull(world, route.prefill, now, route.prefill)
+        pull(world, route.prefill, now)
     push_back(pool.replicas[route.decode].ready, pool.requests, request)
     if decode.leap == NONE or pool.lanes[decode.leap].count < decode.max_sequences or decode.stages > 1:
         nudge(world, route.decode, now)
 
 
 @kernel
-def _reclaim(world: World, index: int, held: int, now: float, by: int) -> bool:
+def _reclaim(world: World, index: int, held: int, now: float) -> bool:
     """Whether blocks that a leap holds for steps not begun make room for ``held`` more; if so the leap is shortened to fit."""
     pool, replica = world.pool, world.pool.replicas[index]
     if replica.leap == NONE:
         return False
     lane = pool.lanes[replica.leap]
-    begun = steps_begun(world, index, now, by)
+    begun = steps_begun(world, index, now)
     free = replica.free + growth(pool, replica, lane, begun, lane.batch_steps - begun)
     if held + replica.watermark_blocks > free:
         return False

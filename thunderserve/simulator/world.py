@@ -118,6 +118,8 @@ COUNTERS = np.dtype(
         ("routed", "i8"),  # requests given to a route
         ("flights", "i8"),  # rows of the time series (counted on beyond its room)
         ("router", "i8"),
+        ("turn_s", "f8"),  # when a replica was last looked at
+        ("turn", "i8"),  # the highest one looked at at that instant
     ],
     align=True,
 )

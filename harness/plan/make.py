@@ -1,0 +1,118 @@
+"""Asking a system for a plan, and what else it can tell: how it searched, and how good any plan could be."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.plan.case import Case
+from harness.sweep import systems
+from thunderserve.policy import Problem
+from thunderserve.spec.errors import SpecError
+from thunderserve.spec.plan import Plan
+
+if TYPE_CHECKING:
+    from thunderserve.scheduler.bound import Bound
+    from thunderserve.scheduler.score import Score
+    from thunderserve.scheduler.search import Found
+    from thunderserve.scheduler.solution import Solution
+    from thunderserve.scheduler.system import System
+    from thunderserve.scheduler.tabu import Step
+
+    Steps = list[Step[Solution, Score]]
+
+
+@dataclass(frozen=True)
+class Glance:
+    """Where a search stands: what a display shows."""
+
+    step: int
+    scored: int
+    elapsed_s: float
+    best: float
+    """Highest attainment so far, on the search's own sample."""
+    bound: float | None
+    """What no plan exceeds, where known."""
+
+    @property
+    def words(self) -> str:
+        """``step 31, 24 steps/s, 122 solutions simulated, best 98.2 % in SLO, gap to the bound 1.8 points``."""
+        pace = self.step / self.elapsed_s if self.elapsed_s > 0 else 0.0
+        gap = "" if self.bound is None else f", gap to the bound {max(self.bound - self.best, 0) * 100:.1f} points"
+        return (
+            f"step {self.step}, {pace:.0f} steps/s, {self.scored} solutions simulated, "
+            f"best {self.best * 100:.1f} % in SLO{gap}"
+        )
+
+
+Look = Callable[[Glance], None]
+
+
+@dataclass(frozen=True)
+class Search:
+    """What the ``thunderserve`` system tells of its search."""
+
+    system: System
+    found: Found
+    steps: Steps
+    bound: Bound
+
+
+@dataclass(frozen=True)
+class Made:
+    """A plan, how long it took, and the search behind it where the system tells."""
+
+    plan: Plan
+    planning_s: float
+    search: Search | None = None
+
+
+def build(name: str, options: Mapping[str, Any], seconds: float | None, *, beside: Path | None = None) -> Any:
+    """The system with its options. Raises SpecError for an unknown one, or a time limit it does not know."""
+    given = dict(options)
+    if seconds is not None:
+        if "seconds" not in systems.options(name, beside=beside):
+            raise SpecError(f"{name} has no time limit", key="--seconds", remedy="leave it out")
+        given["seconds"] = seconds
+    return systems.build(name, given, beside=beside)
+
+
+def make(case: Case, system: Any, look: Look, *, seed: int = 0) -> Made:
+    """Ask ``system``. Raises SpecError, in its words, when it has no plan."""
+    try:
+        if hasattr(system, "search"):
+            return _searched(case, system, look, seed)
+        start = time.perf_counter()
+        plan: Plan = system.plan(case.problem(seed))
+        plan.check(case.cluster, case.model)
+    except SpecError:
+        raise
+    except ValueError as error:
+        raise SpecError(f"there is no such plan: {error}") from None
+    return Made(plan, time.perf_counter() - start)
+
+
+def _searched(case: Case, system: System, look: Look, seed: int) -> Made:
+    from thunderserve.scheduler.bound import upper_bound
+
+    problem = case.problem(seed)
+    bound = upper_bound(system.lower(problem))
+    warm_up(system, problem)
+    steps: Steps = []
+
+    def watch(step: Step[Solution, Score]) -> None:
+        steps.append(step)
+        progress = step.progress
+        look(Glance(progress.step, progress.scored, progress.elapsed_s, progress.best.attainment, bound.attainment))
+
+    start = time.perf_counter()
+    plan, found = system.search(problem, watch)
+    return Made(plan, time.perf_counter() - start, Search(system, found, steps, bound))
+
+
+def warm_up(system: System, problem: Problem) -> None:
+    """Load (or compile, the first time on a machine) what a search runs, so that its seconds are spent on searching."""
+    replace(system, steps=1, requests=16, judged_requests=16, finalists=1, seconds=None).search(problem)

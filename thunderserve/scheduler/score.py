@@ -1,0 +1,125 @@
+"""The objective: SLO attainment in simulation on the sample; ties by throughput, then price (paper, section 3 as N1 has it)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from thunderserve.scheduler.configuration import Configuration
+from thunderserve.scheduler.deduce import Deducer
+from thunderserve.scheduler.estimate import Estimate
+from thunderserve.scheduler.layer_costs import put_together
+from thunderserve.scheduler.sample import Sample
+from thunderserve.serving.pool import FINISHED, Limits
+from thunderserve.simulator.fleet import Fleet, ReplicaSetup, RouteSetup
+
+
+class Score(NamedTuple):
+    """Compared field by field; larger is better."""
+
+    attainment: float
+    """Share of the sample that met all limits."""
+    capacity_per_s: float
+    """Requests a second that replicas and links could carry, in closed form."""
+    saved_per_hour: float
+    """Minus the price of the cards in use."""
+
+
+@dataclass
+class Simulation:
+    """Scores estimates on the sample's trace."""
+
+    deduce: Deducer
+    sample: Sample
+    simulated: int = 0
+    """Requests simulated so far."""
+    _setups: dict[tuple[object, ...], ReplicaSetup] = field(default_factory=dict)
+
+    def __call__(self, estimate: Estimate) -> Score:
+        """The score of an estimate's solution and flows."""
+        return Score(self.attainment(estimate), estimate.capacity_per_s, -price_per_hour(self.deduce, estimate))
+
+    def attainment(self, estimate: Estimate) -> float:
+        """Share of the sample that meets its limits."""
+        trace, limits = self.sample.trace, self.sample.limits
+        self.simulated += len(trace)
+        rows = self.fleet(estimate).run(trace.arrival_s, trace.prompt_tokens, trace.output_tokens).requests
+        ttft_s = rows["first_token_s"] - trace.arrival_s
+        rest_s = rows["finish_s"] - rows["first_token_s"]
+        steps = trace.output_tokens - 1
+        met = (rows["status"] == FINISHED) & (ttft_s <= limits.ttft_s)
+        met &= (steps == 0) | (rest_s <= np.where(steps > 0, steps * limits.tpot_s, np.inf))
+        met &= rows["finish_s"] - trace.arrival_s <= limits.e2e_s
+        return float(met.mean())
+
+    def fleet(self, estimate: Estimate) -> Fleet:
+        """The estimate's replicas and routes as the simulator takes them."""
+        numbers: dict[tuple[str, str], int] = {}
+        routes = []
+        for arc in estimate.arcs:
+            if arc.passage is None:
+                routes.append(RouteSetup(arc.prefill, arc.decode, arc.share))
+                continue
+            passage = arc.passage
+            own = [(f"from {arc.prefill}", f"to {arc.decode}")] if passage.inside else []
+            links = tuple(numbers.setdefault(link, len(numbers)) for link in [*passage.links, *own])
+            routes.append(
+                RouteSetup(
+                    arc.prefill,
+                    arc.decode,
+                    arc.share,
+                    links,
+                    passage.alpha_s,
+                    passage.wire_s_per_token,
+                    passage.encode_s_per_token,
+                    passage.decode_s_per_token,
+                )
+            )
+        return Fleet([self.setup(one) for one in estimate.configurations], routes, links=len(numbers))
+
+    def setup(self, configuration: Configuration) -> ReplicaSetup:
+        """Step table and limits of a configuration; one object for all that are alike."""
+        kinds = self.deduce.inventory.kinds
+        hops = tuple(self.deduce.inventory.path(a.kind, b.kind) for a, b in pairwise(configuration.stages))
+        stages = tuple((kinds[stage.kind].breed, stage.tp, stage.num_layers) for stage in configuration.stages)
+        key = (configuration.phase, stages, hops, configuration.max_sequences)
+        found = self._setups.get(key)
+        if found is None:
+            found = self._setups[key] = self._setup(configuration)
+        return found
+
+    def _setup(self, configuration: Configuration) -> ReplicaSetup:
+        deduce, stages = self.deduce, configuration.stages
+        book, batching = deduce.book, deduce.batching[configuration.phase]
+        costs = [book(deduce.inventory.kinds[stage.kind].breed, stage.tp) for stage in stages]
+        last = len(stages) - 1
+        rows = [
+            one.stage(stage.num_layers, first=place == 0, last=place == last)
+            for place, (one, stage) in enumerate(zip(costs, stages, strict=True))
+        ]
+        hops = [deduce.hop(a.kind, b.kind) for a, b in pairwise(stages)]
+        table = put_together(
+            rows, costs[0].knots, [*(hop.latency_s for hop in hops), 0.0], [*(1 / hop.bytes_per_s for hop in hops), 0.0]
+        )
+        packed = batching.policy == "saturation"
+        limits = Limits(
+            chunked=batching.policy == "chunked",
+            stages=len(stages),
+            block_tokens=batching.block_tokens,
+            blocks=configuration.kv_tokens // batching.block_tokens,
+            watermark_blocks=0,
+            max_sequences=configuration.max_sequences,
+            max_batched_tokens=batching.saturation_tokens if packed else batching.max_batched_tokens,
+        )
+        return ReplicaSetup(table, limits)
+
+
+def price_per_hour(deduce: Deducer, estimate: Estimate) -> float:
+    """USD for an hour of the cards in use."""
+    kinds = deduce.inventory.kinds
+    return sum(
+        stage.tp * kinds[stage.kind].gpu.price_per_hour for one in estimate.configurations for stage in one.stages
+    )

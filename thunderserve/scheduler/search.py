@@ -1,0 +1,137 @@
+"""The upper level: where to start, which moves, tabu search over them, and the last choice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from thunderserve.policy import Problem
+from thunderserve.scheduler.decompose import at_share, joined, parts_of, shares
+from thunderserve.scheduler.estimate import Estimate
+from thunderserve.scheduler.lower import Lower
+from thunderserve.scheduler.moves import Phases, moves_for, sampler
+from thunderserve.scheduler.score import Score
+from thunderserve.scheduler.select import choose, judge
+from thunderserve.scheduler.solution import Cards, Group, Solution, canonical
+from thunderserve.scheduler.start import clustered, phased, shuffled
+from thunderserve.scheduler.stops import Stop
+from thunderserve.scheduler.tabu import DEFAULT_PARAMETERS, Outcome, Parameters, Step, tabu_search
+from thunderserve.spec.plan import Phase
+
+Watch = Callable[[Step[Solution, Score]], None]
+
+
+def ignore(_: Step[Solution, Score]) -> None:
+    """The callback that looks away."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to search."""
+
+    phases: Phases
+    stop: Stop
+    init: Literal["cluster", "random"] = "cluster"
+    parameters: Parameters = DEFAULT_PARAMETERS
+    seed: tuple[int, ...] = (0,)
+    judged_requests: int = 3000
+    """Length of the sample of the final round."""
+    finalists: int = 6
+    part_cards: int = 48
+    """Larger clusters are cut into parts of about this many cards."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found."""
+
+    estimate: Estimate
+    searched: float
+    """Attainment on the sample of the search."""
+    judged: Score
+    """On the longer sample of the final round."""
+    outcomes: tuple[Outcome[Solution, Score], ...]
+    """One a part."""
+
+
+def start(
+    lower: Lower,
+    phases: Phases,
+    init: Literal["cluster", "random"],
+    rng: np.random.Generator,
+    cards: Cards | None = None,
+) -> Solution:
+    """The first solution, of all cards or of these. Raises ValueError, in words, if there is none."""
+    used = cards or tuple(enumerate(lower.inventory.counts))
+    if init == "random":
+        return shuffled(lower.inventory, lower.capable, used, phases, rng)
+    groups = clustered(lower.inventory, lower.capable, used)
+    if Phase.PREFILL not in phases:
+        return canonical(Group(phases[0], one) for one in groups)
+    if len(groups) == 1:
+        if Phase.BOTH in phases:
+            return (Group(Phase.BOTH, groups[0]),)
+        raise ValueError(
+            f"{lower.inventory.cluster.name} holds the model only once, which leaves no group for the second phase; "
+            "allow colocated replicas (phase_split: auto) or add cards"
+        )
+    return phased(groups, lower.leaning, lower.promise)
+
+
+def climb(lower: Lower, settings: Settings, first: Solution, watch: Watch = ignore) -> Outcome[Solution, Score]:
+    """Tabu search from ``first``."""
+    return tabu_search(
+        [first],
+        sampler(list(moves_for(settings.phases).values()), lower.feasible),
+        lower.score,
+        settings.stop,
+        parameters=settings.parameters,
+        rng=np.random.default_rng(settings.seed),
+        shortlist=lower.shortlist,
+        watch=watch,
+    )
+
+
+def run(problem: Problem, lower: Lower, settings: Settings, watch: Watch = ignore) -> Found:
+    """The best solution found: the same seed, the same answer (unless ``stop`` looks at the clock)."""
+    if sum(lower.inventory.counts) > 4 * settings.part_cards // 3:
+        return _by_parts(problem, lower, settings, watch)
+    first = start(lower, settings.phases, settings.init, np.random.default_rng(settings.seed))
+    outcome = climb(lower, settings, first, watch)
+    chosen = choose(problem, lower, outcome, requests=settings.judged_requests, finalists=settings.finalists)
+    return Found(lower.needed(chosen.solution), chosen.searched.attainment, chosen.judged, (outcome,))
+
+
+def _by_parts(problem: Problem, lower: Lower, settings: Settings, watch: Watch) -> Found:
+    """Plan each part of a large cluster with the share of the requests that its first solution could carry."""
+    parts = parts_of(lower, settings.part_cards)
+    rough = at_share(lower, 1 / len(parts))
+    rng = np.random.default_rng(settings.seed)
+    firsts = [start(rough, settings.phases, settings.init, rng, cards) for cards in parts]
+    parted = shares([rough.needed(first).capacity_per_s for first in firsts])
+    outcomes, best = [], []
+    for number, (first, share) in enumerate(zip(firsts, parted, strict=True)):
+        one = at_share(lower, share)
+        outcome = climb(one, replace(settings, seed=(*settings.seed, number)), first, watch)
+        outcomes.append(outcome)
+        best.append((one.needed(outcome.best), share))
+    whole = joined(best)
+    searched = sum(outcome.score.attainment * share for outcome, share in zip(outcomes, parted, strict=True))
+    return Found(whole, searched, judge(problem, lower, settings.judged_requests)(whole), tuple(outcomes))
+
+
+def notes(lower: Lower, found: Found) -> dict[str, str]:
+    """What a reader of the plan wants to know of the search; nothing that depends on the machine's speed."""
+    steps, scored = sum(one.steps for one in found.outcomes), sum(one.scored for one in found.outcomes)
+    parts = f" in {len(found.outcomes)} parts" if len(found.outcomes) > 1 else ""
+    sample = len(lower.estimator.sample.trace)
+    return {
+        "search": f"{steps} steps{parts}, {scored} solutions simulated",
+        "attainment": f"{found.judged.attainment:.4f} on requests the search had not seen; {found.searched:.4f} on its own "
+        f"{sample}, {found.estimate.attainment:.4f} in closed form",
+        "capacity": f"{found.judged.capacity_per_s:.3g} requests/s in closed form",
+        "price": f"{-found.judged.saved_per_hour:.3f} USD/h of cards in use",
+    }

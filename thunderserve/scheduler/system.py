@@ -1,0 +1,118 @@
+"""The ``thunderserve`` system: the paper's two-level scheduler, with its ablations as options."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from thunderserve.policy import Problem
+from thunderserve.scheduler.moves import ALL, SPLIT, Phases
+from thunderserve.spec.kv import INT4, RAW, KvCodec
+from thunderserve.spec.plan import Phase, Plan
+
+if TYPE_CHECKING:  # options are checked without the compiled parts, which take a second to import
+    from thunderserve.scheduler import search as upper
+    from thunderserve.scheduler.lower import Lower
+    from thunderserve.scheduler.reschedule import Rescheduled
+
+CODECS: dict[str, tuple[KvCodec, ...]] = {"4bit": (INT4,), "16bit": (RAW,), "auto": (INT4, RAW)}
+PHASES: dict[str, Phases] = {"on": SPLIT, "auto": ALL, "off": (Phase.BOTH,)}
+
+
+@dataclass(frozen=True)
+class System:
+    """Options of the ``thunderserve`` system. The defaults are the paper's choices where they are known."""
+
+    codec: Literal["4bit", "16bit", "auto"] = "4bit"
+    """How KV travels; ``auto`` takes, pair by pair, what is faster for the mean prompt."""
+    orchestration: Literal["lp", "uniform"] = "lp"
+    """Flows from the linear program, or (ablation) the same share for every pair."""
+    init: Literal["cluster", "random"] = "cluster"
+    """Where the search starts."""
+    phase_split: Literal["on", "auto", "off"] = "on"
+    """``auto`` also allows colocated replicas, ``off`` nothing else."""
+    heterogeneity: Literal["aware", "blind"] = "aware"
+    """``blind`` (ablation) plans as if all cards had the mean speed and all links the mean bandwidth."""
+    steps: int = 100
+    no_gain: int = 40
+    """Stop after this many steps without a better score."""
+    seconds: float | None = None
+    """Stop after this wall time as well; the plan then depends on the machine."""
+    neighbours: int = 24
+    tenure: int = 12
+    patience: int = 15
+    simulate: int = 4
+    """Neighbours a step that are simulated: the best by estimate."""
+    requests: int = 600
+    """Requests of the sample a score is simulated on."""
+    judged_requests: int = 3000
+    """Requests, not seen by the search, on which its best solutions are judged at the end."""
+    finalists: int = 6
+    seed: int = 0
+    saturation_tokens: int = 2048
+    max_sequences: int = 256
+
+    def plan(self, problem: Problem) -> Plan:
+        """Raises ValueError, in words, when the cluster cannot serve the model this way."""
+        plan, _ = self.search(problem)
+        return plan
+
+    def search(self, problem: Problem, watch: upper.Watch | None = None) -> tuple[Plan, upper.Found]:
+        """The plan and how it was found; ``watch`` sees every step."""
+        from thunderserve.scheduler import search as upper
+        from thunderserve.scheduler.materialise import plan_of
+
+        lower = self.lower(problem)
+        found = upper.run(problem, lower, self.settings(problem), watch or upper.ignore)
+        batching = lower.estimator.deduce.batching
+        plan = plan_of("thunderserve", lower.inventory, found.estimate, batching, upper.notes(lower, found))
+        plan.check(problem.cluster, problem.model)
+        return plan, found
+
+    def reschedule(self, plan: Plan, problem: Problem, lost: Collection[int] = ()) -> Rescheduled:
+        """Lightweight: only phases and flows of a running plan change, for a new workload or without the ``lost`` cards."""
+        from thunderserve.scheduler.reschedule import reschedule
+
+        return reschedule(plan, self.lower(problem), lost=lost, phases=self.phases)
+
+    def settings(self, problem: Problem) -> upper.Settings:
+        """How to search under these options."""
+        from thunderserve.scheduler import search as upper
+        from thunderserve.scheduler import stops
+        from thunderserve.scheduler.tabu import Parameters
+
+        timed = [stops.after_seconds(self.seconds)] if self.seconds is not None else []
+        return upper.Settings(
+            phases=self.phases,
+            stop=stops.any_of(stops.after_steps(self.steps), stops.without_gain(self.no_gain), *timed),
+            init=self.init,
+            parameters=Parameters(neighbours=self.neighbours, tenure=self.tenure, patience=self.patience),
+            seed=(self.seed, problem.seed),
+            judged_requests=self.judged_requests,
+            finalists=self.finalists,
+        )
+
+    @property
+    def phases(self) -> Phases:
+        """What a group may serve."""
+        return PHASES[self.phase_split]
+
+    def lower(self, problem: Problem) -> Lower:
+        """The lower level for a problem under these options."""
+        from thunderserve.scheduler.batching import BatchingRules
+        from thunderserve.scheduler.estimate import Orchestration
+        from thunderserve.scheduler.lower import lower_level
+
+        if self.heterogeneity == "blind":
+            from thunderserve.scheduler.blind import levelled
+
+            problem = levelled(problem)
+        return lower_level(
+            problem,
+            CODECS[self.codec],
+            batching=BatchingRules(self.saturation_tokens, self.max_sequences),
+            orchestration=Orchestration(uniform=self.orchestration == "uniform"),
+            requests=self.requests,
+            keep=self.simulate,
+        )

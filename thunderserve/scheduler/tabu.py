@@ -1,0 +1,150 @@
+"""Tabu search, generic in what is searched (the paper's upper level; Glover 1989 for the terms).
+
+A step samples neighbours of the current solution, leaves out those visited in the last ``tenure`` steps unless they would
+be the best ever (aspiration), and moves to the best of the rest, even if that is worse. After ``patience`` steps without
+gain the search restarts from a shaken copy of the best.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+
+from thunderserve.scheduler.stops import Progress, Stop
+
+S = TypeVar("S", bound=Hashable)
+Rng = np.random.Generator
+Neighbours = Callable[[S, int, Rng], Sequence[S]]
+"""``neighbours(solution, count, rng)``: at most ``count`` different feasible neighbours."""
+
+
+class Comparable(Protocol):
+    """What a score can do."""
+
+    def __gt__(self, other: Any, /) -> bool:
+        """Larger is better."""
+        ...
+
+
+V = TypeVar("V", bound=Comparable)
+Objective = Callable[[S], V]
+Shortlist = Callable[[Sequence[S]], Sequence[S]]
+"""Drops candidates that a cheap estimate rules out; keeps at least one."""
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """How the search behaves. The paper's values are not known (dossier 1.2)."""
+
+    neighbours: int = 24
+    """Sampled a step."""
+    tenure: int = 12
+    """Steps for which a visited solution is tabu."""
+    patience: int = 15
+    """Steps without gain after which the search restarts."""
+    shake: int = 3
+    """Random moves of a restart."""
+
+    def __post_init__(self) -> None:
+        for name in ("neighbours", "patience", "shake"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.tenure < 0:
+            raise ValueError(f"tenure must not be negative, but is {self.tenure}")
+
+
+DEFAULT_PARAMETERS = Parameters()
+
+
+@dataclass(frozen=True)
+class Step(Generic[S, V]):
+    """What a callback sees of a step."""
+
+    progress: Progress
+    current: S
+    score: V
+    tried: Sequence[tuple[S, V]]
+    """The neighbours that were scored."""
+    restarted: bool
+
+
+@dataclass
+class Outcome(Generic[S, V]):
+    """What a search found."""
+
+    best: S
+    score: V
+    steps: int = 0
+    scored: int = 0
+    elapsed_s: float = 0.0
+    known: dict[S, V] = field(default_factory=dict)
+    """Every solution scored, once."""
+
+
+def keep_all(candidates: Sequence[S]) -> Sequence[S]:
+    """The shortlist that drops nothing."""
+    return candidates
+
+
+def tabu_search(
+    starts: Sequence[S],
+    neighbours: Neighbours[S],
+    objective: Objective[S, V],
+    stop: Stop,
+    *,
+    parameters: Parameters = DEFAULT_PARAMETERS,
+    rng: Rng,
+    shortlist: Shortlist[S] = keep_all,
+    watch: Callable[[Step[S, V]], None] = lambda _: None,
+) -> Outcome[S, V]:
+    """Search from the best of ``starts``. ``objective`` is called once a solution. Raises ValueError without a start."""
+    if not starts:
+        raise ValueError("a search needs a solution to start from")
+    began = time.perf_counter()
+    known = {start: objective(start) for start in dict.fromkeys(starts)}
+    current = best = _best_of(known)
+    tabu: deque[S] = deque([current], maxlen=max(parameters.tenure, 1))
+    step = since_best = since_restart = 0
+    while not stop(progress := Progress(step, len(known), time.perf_counter() - began, since_best, known[best])):
+        restarted = since_restart >= parameters.patience
+        if restarted:
+            current, since_restart = _shaken(best, neighbours, parameters.shake, rng), 0
+        near = neighbours(current, parameters.neighbours, rng)
+        # What has been scored costs nothing, so the shortlist is for the others alone.
+        fresh = [one for one in near if one not in known]
+        promising = shortlist(fresh) if fresh else fresh
+        known.update({candidate: objective(candidate) for candidate in promising})
+        candidates = [one for one in near if one in known]
+        # Aspiration: a tabu solution has been scored before, so it can beat the best only if scores tie or it is the best.
+        allowed = [one for one in candidates if parameters.tenure == 0 or one not in tabu or known[one] > known[best]]
+        step, since_best, since_restart = step + 1, since_best + 1, since_restart + 1
+        if allowed:
+            current = _best_of({one: known[one] for one in allowed})
+            tabu.append(current)
+            if known[current] > known[best]:
+                best, since_best, since_restart = current, 0, 0
+        tried = [(one, known[one]) for one in candidates]
+        seen = Progress(step, len(known), time.perf_counter() - began, since_best, known[best])
+        watch(Step(seen, current, known.get(current, known[best]), tried, restarted))
+    return Outcome(best, known[best], step, len(known), progress.elapsed_s, known)
+
+
+def _best_of(scores: dict[S, V]) -> S:
+    """The first of the highest scores."""
+    best, *rest = scores
+    for one in rest:
+        if scores[one] > scores[best]:
+            best = one
+    return best
+
+
+def _shaken(solution: S, neighbours: Neighbours[S], moves: int, rng: Rng) -> S:
+    for _ in range(moves):
+        options = neighbours(solution, 1, rng)
+        solution = options[0] if options else solution
+    return solution
