@@ -37,3 +37,4 @@ bench: $(VENV)/.full  ## what the README claims, measured here
 
 clean:  ## forget the environment, keep the results
 	rm -rf $(VENV) build dist *.egg-info
+	find thunderserve harness baselines eval tests -name __pycache__ -type d -prune -exec rm -rf {} +

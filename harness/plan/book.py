@@ -14,10 +14,11 @@ from pathlib import Path
 from harness.plan.bottleneck import bottleneck
 from harness.plan.case import open_case
 from harness.plan.explain import ending, losses, pages, story
-from harness.plan.file import read_plan, read_question
+from harness.plan.file import Question, read_plan, read_question
 from harness.plan.judge import Verdict, judge
 from harness.plan.loss import after_loss
-from harness.plan.make import build, make
+from harness.plan.make import Made, build, make
+from harness.plan.picture import save
 from thunderserve.spec.catalogue import find
 
 PAGE = Path("docs/scheduler.md")
@@ -30,12 +31,18 @@ def written(page: str) -> str:
     return PART.sub(lambda found: f"{found[1]}\n{PARTS[found[2]](found[3])}\n{found[4]}", page)
 
 
-def search(name: str) -> str:
-    """The story of one search; with what happens after the losses that the question names."""
+def asked(name: str) -> tuple[Question, Made, Verdict]:
+    """A question, what its system made, and how that was judged."""
     question, file = read_question(name)
     case = open_case(question, file)
     made = make(case, build(question.system, question.options, None, beside=file.parent), lambda _: None, seed=SEED)
-    verdict = judge(case, made.plan, requests=REQUESTS, seed=SEED)
+    return question, made, judge(case, made.plan, requests=REQUESTS, seed=SEED)
+
+
+def search(name: str) -> str:
+    """The story of one search; with what happens after the losses that the question names."""
+    question, made, verdict = asked(name)
+    case = verdict.case
     lost = question.lost
     loss = after_loss(case, made, lost, requests=REQUESTS, seed=SEED) if lost else None
     told = story.tell(made, verdict, loss, seed=SEED)
@@ -47,10 +54,7 @@ def search(name: str) -> str:
 
 def planned(name: str) -> str:
     """Only the plan that a search found."""
-    question, file = read_question(name)
-    case = open_case(question, file)
-    made = make(case, build(question.system, question.options, None, beside=file.parent), lambda _: None, seed=SEED)
-    return _plan(judge(case, made.plan, requests=REQUESTS, seed=SEED))
+    return _plan(asked(name)[2])
 
 
 def judged(name: str) -> str:
@@ -71,9 +75,13 @@ PARTS = {"search": search, "planned": planned, "judged": judged}
 
 
 def main(arguments: list[str]) -> None:
-    """Rewrite the page in its place."""
+    """Rewrite the page in its place, and draw the plans of its searches."""
     path = Path(arguments[0]) if arguments else PAGE
-    path.write_text(written(path.read_text(encoding="utf-8")), encoding="utf-8")
+    page = written(path.read_text(encoding="utf-8"))
+    path.write_text(page, encoding="utf-8")
+    for part in PART.finditer(page):
+        if part[2] == "search":
+            save(asked(part[3])[2], path.parent / "images" / f"plan-{part[3]}.png")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
+from harness.figures._style import TEXT_IN
 from harness.plan.arrangement import Tie, arrange, grid
 from thunderserve.spec.cluster import Cluster
 from thunderserve.spec.model import ModelSpec
@@ -90,6 +91,11 @@ class Layout:
     nodes: dict[str, Box]
     cards: dict[int, Box]
     parts: dict[Part, list[int]]
+
+    @property
+    def shrink(self) -> float:
+        """What sizes of type are multiplied by where the picture is wider than a page."""
+        return min(TEXT_IN / self.width, 1.0)
 
     def outline(self, part: Part) -> Box:
         """Around the cards of a part (they lie next to each other)."""

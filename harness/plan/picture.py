@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import notation
 from harness.figures import _style
-from harness.plan.judge import NodePair, Verdict
+from harness.plan.judge import LinkLoad, NodePair, Verdict
 from harness.plan.layout import (
     IDLE,
     Box,
@@ -72,8 +72,8 @@ def draw(verdict: Verdict) -> Figure:
     axes.set_xlim(0, layout.width)
     axes.set_ylim(0, layout.height)
     axes.set_axis_off()
-    for node, box in layout.nodes.items():
-        _node(axes, verdict, node, box)
+    for node in layout.nodes:
+        _node(axes, verdict, layout, node)
     for part in layout.parts:
         _outline(axes, verdict, layout, part)
     _pipelines(axes, verdict, layout)
@@ -98,17 +98,17 @@ def _rounded(axes: Axes, box: Box, radius: float, **style: Any) -> None:
     )  # fmt: skip
 
 
-def _node(axes: Axes, verdict: Verdict, node: str, box: Box) -> None:
-    cluster = verdict.case.cluster
+def _node(axes: Axes, verdict: Verdict, layout: Layout, node: str) -> None:
+    cluster, box, size = verdict.case.cluster, layout.nodes[node], 6 * layout.shrink
     counts = Counter(device.gpu for device in cluster.devices if device.node == node)
     _rounded(axes, box, 0.06, facecolor="#f6f6f6", edgecolor="#bdbdbd", linewidth=0.6, zorder=1)
     words = " + ".join(f"{count}×{gpu}" for gpu, count in counts.items())
-    axes.text(box.x + 0.07, box.y + box.height - 0.045, node, fontsize=6, color="#777777", va="top", zorder=2)
+    axes.text(box.x + 0.07, box.y + box.height - 0.045, node, fontsize=size, color="#777777", va="top", zorder=2)
     axes.text(
         box.x + box.width - 0.07,
         box.y + box.height - 0.045,
         words,
-        fontsize=6,
+        fontsize=size,
         color=INK,
         va="top",
         ha="right",
@@ -123,11 +123,9 @@ def _outline(axes: Axes, verdict: Verdict, layout: Layout, part: Part) -> None:
             axes, layout.outline(part), 0.04, facecolor=f"{color}22", edgecolor=color, linewidth=1.1, zorder=3,
             gid=f"group-{part.replica}-{part.node}",
         )  # fmt: skip
-        box = layout.outline(part)
-        axes.text(
-            box.centre[0], box.y - 0.012, _share(verdict, part.replica), fontsize=4.8, color=color, ha="center", va="top",
-            zorder=5,
-        )  # fmt: skip
+        box, size = layout.outline(part), 4.8 * layout.shrink
+        words = _share(verdict, part.replica)
+        axes.text(box.centre[0], box.y - 0.012, words, fontsize=size, color=color, ha="center", va="top", zorder=5)
 
 
 def _share(verdict: Verdict, replica: int) -> str:
@@ -143,7 +141,7 @@ def _cards(axes: Axes, verdict: Verdict, layout: Layout) -> None:
         color = _color(verdict, owner[card])
         _rounded(axes, box, 0.025, facecolor=color, edgecolor="none", zorder=4, gid=f"card-{card}")
         axes.text(
-            *box.centre, names.get(card, ""), fontsize=5.5, color="white", ha="center", va="center_baseline",
+            *box.centre, names.get(card, ""), fontsize=5.5 * layout.shrink, color="white", ha="center", va="center_baseline",
             fontweight="bold", zorder=5,
         )  # fmt: skip
 
@@ -173,7 +171,7 @@ def _streams(axes: Axes, verdict: Verdict, layout: Layout, streams: list[Stream]
     taken = [box.grown(-0.02) for box in layout.nodes.values()]
     for link, stream in sorted(widest.items(), key=lambda item: -item[1].share):
         if link in verdict.links:
-            taken.append(_label(axes, verdict, link, curves[stream], taken))
+            taken.append(_label(axes, verdict.links[link], 4.6 * layout.shrink, curves[stream], taken))
 
 
 def _arrow(axes: Axes, layout: Layout, stream: Stream) -> list[tuple[float, float]]:
@@ -184,7 +182,7 @@ def _arrow(axes: Axes, layout: Layout, stream: Stream) -> list[tuple[float, floa
     target = layout.outline(stream.target)
     start = source.exit_towards(*target.centre)
     end = target.grown(0.03).exit_towards(*source.centre)
-    width = THINNEST + (THICKEST - THINNEST) * stream.share
+    width = (THINNEST + (THICKEST - THINNEST) * stream.share) * layout.shrink
     head = f"-|>,head_length={2.6 + width / 3},head_width={1.3 + width / 3}"
     axes.add_patch(
         FancyArrowPatch(
@@ -206,14 +204,13 @@ def _along(start: float, bent: float, end: float, part: float) -> float:
     return (1 - part) ** 2 * start + 2 * part * (1 - part) * bent + part**2 * end
 
 
-def _label(axes: Axes, verdict: Verdict, link: NodePair, curve: list[tuple[float, float]], taken: list[Box]) -> Box:
+def _label(axes: Axes, load: LinkLoad, size: float, curve: list[tuple[float, float]], taken: list[Box]) -> Box:
     """Write what a link bears where it covers least; where it stands."""
-    load = verdict.links[link]
     boxes = [Box(x - LABEL[0] / 2, y - LABEL[1] / 2, *LABEL) for x, y in curve]
     best = min(boxes, key=lambda box: sum(box.overlap(other) for other in taken))
     words = f"{8e-9 * load.bytes_per_s:.2g} Gbit/s\n{notation_percent(load.busy)} busy"
     axes.text(
-        *best.centre, words, fontsize=4.6, color=INK, ha="center", va="center", linespacing=1.05, zorder=8,
+        *best.centre, words, fontsize=size, color=INK, ha="center", va="center", linespacing=1.05, zorder=8,
         bbox={"boxstyle": "round,pad=0.16", "facecolor": "white", "edgecolor": "#d0d0d0", "linewidth": 0.35, "alpha": 0.93},
     )  # fmt: skip
     return best

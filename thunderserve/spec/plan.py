@@ -32,7 +32,7 @@ class Batching(Noun):
 
     policy: Literal["chunked", "prefill_first", "saturation", "continuous"]
     max_sequences: int = Field(default=256, gt=0)
-    """Running sequences at once."""
+    """Sequences of one batch. A pipeline of S stages keeps S batches in flight (vLLM's meaning of ``max_num_seqs``)."""
     max_batched_tokens: int = Field(default=2048, gt=0)
     """New tokens of one step. A prompt longer than this still runs, alone, where the policy does not chunk."""
     saturation_tokens: int = Field(default=2048, gt=0)
