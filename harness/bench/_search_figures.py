@@ -23,6 +23,7 @@ FAMILIES = {
     "annealing + tabu": "distserve",
     "genetic": "hexgen",
     "genetic + tabu": "hexgen",
+    "tabu + genetic": "hexgen",
     "optuna tpe": "hexgen2",
     "optuna random": "hexgen2",
     "learned": "splitwise",

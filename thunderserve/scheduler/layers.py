@@ -1,4 +1,4 @@
-"""How many layers each stage holds: the slowest stage as fast as can be, within memory (dossier 1.3).
+"""How many layers each stage holds: the slowest stage as fast as can be, within memory (the paper, as summaries tell it).
 
 Compiled, for it runs for every candidate configuration of every group.
 """

@@ -1,4 +1,4 @@
-"""The order of pipeline stages: dynamic programming over the bandwidth matrix (dossier 1.3).
+"""The order of pipeline stages: dynamic programming over the bandwidth matrix (the paper, as summaries tell it).
 
 Stages of one kind are equal here, so the state is how many of each kind have been passed and where the path stands: the
 count form of Held and Karp's algorithm, O(K^2 prod(n_k + 1)) for n_k stages of K kinds, as HexGen's DP counts. Compiled, for
@@ -38,12 +38,18 @@ def best_order(counts: Ints, hop_s: Floats) -> tuple[Ints, float]:
                         if total < cost[after, kind]:
                             cost[after, kind] = total
                             before[after, kind] = last
-    length, state, kind = 0, states - 1, 0
-    for one in range(kinds):
+    return _read_back(counts, stride, cost[states - 1], before)
+
+
+@jit
+def _read_back(counts: Ints, stride: Ints, cost: Floats, before: Ints) -> tuple[Ints, float]:
+    """The path to the full state with the least cost, and that cost."""
+    length, state, kind = 0, len(before) - 1, 0
+    for one in range(len(counts)):
         length += counts[one]
-        if cost[state, one] < cost[state, kind]:
+        if cost[one] < cost[kind]:
             kind = one
-    path, best = np.empty(length, np.int64), cost[state, kind]
+    path, best = np.empty(length, np.int64), float(cost[kind])
     for place in range(length - 1, -1, -1):
         path[place] = kind
         state, kind = state - stride[kind], before[state, kind]

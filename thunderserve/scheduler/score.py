@@ -1,4 +1,4 @@
-"""The objective: SLO attainment in simulation on the sample; ties by throughput, then price (paper, section 3 as N1 has it)."""
+"""The objective: SLO attainment in simulation on the sample; ties by throughput, then price (the paper, as summaries tell it)."""
 
 from __future__ import annotations
 

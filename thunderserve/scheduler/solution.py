@@ -1,4 +1,4 @@
-"""The upper level's solution: a partition of the cards into groups, and a phase a group (dossier 1.1, decisions 1 and 2).
+"""The upper level's solution: a partition of the cards into groups, and a phase a group (the paper, as summaries tell it).
 
 A group counts its cards by kind, and groups are kept sorted: two partitions that differ only by equal cards of a node, or by
 the order of groups, are the same value, so nothing is scored twice.

@@ -39,10 +39,10 @@ class System:
     """Stop after this many steps without a better score."""
     seconds: float | None = None
     """Stop after this wall time as well; the plan then depends on the machine."""
-    neighbours: int = 24
+    neighbours: int = 32
     tenure: int = 12
     patience: int = 15
-    simulate: int = 4
+    simulate: int = 6
     """Neighbours a step that are simulated: the best by estimate."""
     requests: int = 600
     """Requests of the sample a score is simulated on."""

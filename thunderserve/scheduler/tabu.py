@@ -39,9 +39,9 @@ Shortlist = Callable[[Sequence[S]], Sequence[S]]
 
 @dataclass(frozen=True)
 class Parameters:
-    """How the search behaves. The paper's values are not known (dossier 1.2)."""
+    """How the search behaves. The paper's values are not known (the paper, as summaries tell it)."""
 
-    neighbours: int = 24
+    neighbours: int = 32
     """Sampled a step."""
     tenure: int = 12
     """Steps for which a visited solution is tabu."""

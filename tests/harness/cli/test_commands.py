@@ -61,7 +61,20 @@ def run_tiny(harness: Harness, *more: str) -> dict[str, Any]:
 def test_help_lists_the_commands_and_the_exit_codes(harness: Harness) -> None:
     code, out, _ = harness("--help")
     assert code == 0
-    commands = ["run", "init", "validate", "ls", "status", "show", "plot", "report", "check", "schema", "bench", "trace"]
+    commands = [
+        "run",
+        "init",
+        "validate",
+        "ls",
+        "status",
+        "show",
+        "plot",
+        "report",
+        "check",
+        "schema",
+        "bench",
+        "trace",
+    ]
     assert all(f"\n  {command} " in out for command in commands)
     assert "130 interrupted" in out
 

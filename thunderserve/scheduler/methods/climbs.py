@@ -16,6 +16,8 @@ class Tabu:
     """The search of ``thunderserve.scheduler.tabu`` as it stands."""
 
     parameters: Parameters = DEFAULT_PARAMETERS
+    turns: int | None = None
+    """Steps; None: until the search is stopped."""
 
     def __call__(self, start: S, space: Space[S, V], ledger: Ledger[S, V], rng: Rng) -> None:
         """See ``Method``."""
@@ -23,7 +25,7 @@ class Tabu:
             [start],
             space.neighbours,
             ledger.score,
-            lambda _: not ledger.goes_on(),
+            lambda progress: progress.step == self.turns or not ledger.goes_on(),
             parameters=self.parameters,
             rng=rng,
             shortlist=space.shortlist,

@@ -23,9 +23,11 @@ class Genetic:
 
     def __call__(self, start: S, space: Space[S, V], ledger: Ledger[S, V], rng: Rng) -> None:
         """See ``Method``."""
-        alive = [start]
+        # What a search before this one has found is there to breed from.
+        ancestors = sorted(ledger.known, key=ledger.value, reverse=True)[: self.population // 2]
+        alive = list(dict.fromkeys([start, *ancestors]))
         while len(alive) < self.population and ledger.goes_on():
-            # Half mutants of the start, half strangers.
+            # Of the rest, half are mutants of the start, half strangers.
             near = space.neighbours(start, 1, rng) if len(alive) % 2 else []
             alive.append(near[0] if near else space.fresh(rng))
             ledger.score(alive[-1])

@@ -21,5 +21,6 @@ def methods(policy: Policy) -> dict[str, Method]:
         "learned": Learned(policy),
         "annealing + tabu": AnnealedTabu(),
         "genetic + tabu": Then(Genetic(population=8, turns=8)),
+        "tabu + genetic": Then(Tabu(turns=15), Genetic()),
         "learned + tabu": Then(Learned(policy, turns=4)),
     }
