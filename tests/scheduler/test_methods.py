@@ -278,13 +278,12 @@ def test_a_taught_policy_leads_its_walks_up() -> None:
     assert up == list(range(9))
 
 
-def test_optuna_finds_its_way_by_codes() -> None:
-    pytest.importorskip("optuna")
-    from thunderserve.scheduler.methods.by_optuna import Optuna
-
-    outcome, _ = improve(Optuna("tpe"), 0, line(), after_steps(40), np.random.default_rng(0))
-    assert outcome.best == 8
-    assert outcome.scored <= len(HEIGHTS)
+def test_a_genetic_search_breeds_from_what_was_found_before_it() -> None:
+    ledger = improve(Tabu(turns=7), 0, line(), after_steps(50), np.random.default_rng(3))[1]
+    assert ledger.turns == 7
+    scored = len(ledger.known)
+    Genetic(population=16, turns=0)(0, line(), ledger, np.random.default_rng(3))
+    assert ledger.turns - 7 == 16 - min(scored, 8)  # so many strangers and mutants were still wanted
 
 
 def test_the_learned_method_ends_after_its_turns() -> None:

@@ -140,7 +140,7 @@ def test_unknown_columns_name_the_known_ones(tmp_path):
 
 
 def test_the_real_traces_have_their_published_sizes(azure, trace_file):
-    """The published sizes of the traces: 8,819 and 19,366 requests; Mooncake's conversation trace 12,031 of mean 12,035 and 343."""
+    """The published sizes of the traces: 8,819 and 19,366 requests; Mooncake's conversation trace 12,031 (mean 12,035, 343)."""
     code, conv = azure("code"), azure("conv")
     assert (len(code.prompt), len(conv.prompt)) == (8819, 19366)
     assert np.diff(code.arrival_s).std() / np.diff(code.arrival_s).mean() == pytest.approx(13.2, abs=0.05)

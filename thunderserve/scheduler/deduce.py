@@ -1,4 +1,4 @@
-"""The parallel configuration of a group (the paper, as summaries tell it): which TP degrees, in which order, with how many layers each.
+"""The parallel configuration of a group (the paper, second-hand): which TP degrees, in which order, with how many layers each.
 
 Every kind of the group is cut into TP groups of one degree (a remainder into smaller ones) or left out; the order comes
 from ``route``; ``weigh`` finds the layers and says how good the result is. Prefill takes the least latency, decode the most

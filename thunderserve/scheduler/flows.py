@@ -1,4 +1,4 @@
-"""Who sends to whom: the two-stage transportation problem as one linear program in Z, load by load (the paper, as summaries tell it). Compiled.
+"""Who sends to whom: the two-stage transportation problem as one linear program in Z (the paper, second-hand), compiled.
 
 Z is the share of all requests on each arc; X (by prefill side) and Y (by arc of a side) follow from it. D depends on the
 load, so a few rounds follow one another: D and its slope at the present loads, the linear program, and the best step

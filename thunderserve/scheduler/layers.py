@@ -1,4 +1,4 @@
-"""How many layers each stage holds: the slowest stage as fast as can be, within memory (the paper, as summaries tell it).
+"""How many layers each stage holds: the slowest stage as fast as can be, within memory (the paper, second-hand).
 
 Compiled, for it runs for every candidate configuration of every group.
 """

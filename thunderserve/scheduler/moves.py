@@ -1,4 +1,4 @@
-"""The neighbours of a solution: flip, split, merge and move (the paper, as summaries tell it), and a merge that is split anew at once.
+"""The neighbours of a solution: flip, split, merge and move (the paper, second-hand), and a merge that is split anew at once.
 
 Each move is a pure function of a solution and a random generator, and returns a canonical solution or None where it does
 not apply. All of them keep the cards of the cluster together: nothing is lost, nothing used twice.

@@ -1,4 +1,4 @@
-"""Lightweight rescheduling (the paper, as summaries tell it): only phases and flows change; groups, TP, PP, layers and loaded weights stay.
+"""Lightweight rescheduling (the paper, second-hand): only phases and flows change; groups, TP, PP and layers stay.
 
 A pure function: a running plan and what has changed go in, the plan to switch to comes out. Replicas that lost a card are
 dropped. Full rescheduling is ``System.plan`` on what is left of the cluster.

@@ -1,4 +1,4 @@
-"""The order of pipeline stages: dynamic programming over the bandwidth matrix (the paper, as summaries tell it).
+"""The order of pipeline stages: dynamic programming over the bandwidth matrix (the paper, second-hand).
 
 Stages of one kind are equal here, so the state is how many of each kind have been passed and where the path stands: the
 count form of Held and Karp's algorithm, O(K^2 prod(n_k + 1)) for n_k stages of K kinds, as HexGen's DP counts. Compiled, for

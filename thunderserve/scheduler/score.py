@@ -1,4 +1,4 @@
-"""The objective: SLO attainment in simulation on the sample; ties by throughput, then price (the paper, as summaries tell it)."""
+"""The objective: SLO attainment in simulation on the sample; ties by throughput, then price (the paper, second-hand)."""
 
 from __future__ import annotations
 

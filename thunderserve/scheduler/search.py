@@ -17,10 +17,12 @@ from thunderserve.scheduler.score import Score
 from thunderserve.scheduler.select import choose, judge
 from thunderserve.scheduler.solution import Cards, Group, Solution, canonical
 from thunderserve.scheduler.start import clustered, phased, shuffled
-from thunderserve.scheduler.stops import Stop
+from thunderserve.scheduler.stops import Stop, any_of, without_gain
 from thunderserve.scheduler.tabu import DEFAULT_PARAMETERS, Outcome, Parameters, Step, tabu_search
 from thunderserve.spec.plan import Phase
 
+PART_NO_GAIN = 20
+"""Steps without gain after which a part of a large cluster is left: it is one of many."""
 Watch = Callable[[Step[Solution, Score]], None]
 
 
@@ -115,7 +117,8 @@ def _by_parts(problem: Problem, lower: Lower, settings: Settings, watch: Watch) 
     outcomes, best = [], []
     for number, (first, share) in enumerate(zip(firsts, parted, strict=True)):
         one = at_share(lower, share)
-        outcome = climb(one, replace(settings, seed=(*settings.seed, number)), first, watch)
+        mine = replace(settings, seed=(*settings.seed, number), stop=any_of(settings.stop, without_gain(PART_NO_GAIN)))
+        outcome = climb(one, mine, first, watch)
         outcomes.append(outcome)
         best.append((one.needed(outcome.best), share))
     whole = joined(best)

@@ -1,4 +1,4 @@
-"""The upper level's solution: a partition of the cards into groups, and a phase a group (the paper, as summaries tell it).
+"""The upper level's solution: a partition of the cards into groups, and a phase a group (the paper, second-hand).
 
 A group counts its cards by kind, and groups are kept sorted: two partitions that differ only by equal cards of a node, or by
 the order of groups, are the same value, so nothing is scored twice.

@@ -1,4 +1,4 @@
-"""Where the search starts: clusters of well-connected cards that can each hold the model (the paper, as summaries tell it), or random groups."""
+"""Where the search starts: clusters of well-connected cards that can each hold the model (second-hand); or random groups."""
 
 from __future__ import annotations
 

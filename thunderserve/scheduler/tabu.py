@@ -39,7 +39,7 @@ Shortlist = Callable[[Sequence[S]], Sequence[S]]
 
 @dataclass(frozen=True)
 class Parameters:
-    """How the search behaves. The paper's values are not known (the paper, as summaries tell it)."""
+    """How the search behaves. The paper's values are not known (the paper, second-hand)."""
 
     neighbours: int = 32
     """Sampled a step."""

@@ -1,6 +1,6 @@
 """Weighs one ordered list of stages: the best layers for a phase, and how good the result is. Compiled.
 
-Prefill: the least mean latency. Decode: the most tokens a second within the TPOT limit (the paper, as summaries tell it). With S stages a
+Prefill: the least mean latency. Decode: the most tokens a second within the TPOT limit (the paper, second-hand). With S stages a
 replica runs S batches at once, one a lane, so a sequence's tokens are ``max(latency, S * slowest stage)`` apart.
 """
 
