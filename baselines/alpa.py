@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from baselines.shared.goodput import Goodput, Judge, server
+from baselines.shared.goodput import Goodput, Judge, solo_server
 from baselines.shared.instances import groups
 from baselines.shared.load import typical
 from baselines.shared.memo import Kind, Remembered, kind
@@ -100,7 +100,7 @@ class System:
             layouts = [layout for layout in cut if layout is not None]
             if layouts:
                 first = replica_of(layouts[0], Phase.BOTH, cutter.book.batching)
-                alone = server(problem, (first,), (Flow(prefill=0, decode=0, share=1.0),))
+                alone = solo_server(problem, first)
                 yield size, Tried(layouts, judge.goodput(alone))
 
 

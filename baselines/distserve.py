@@ -25,7 +25,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from baselines.shared.goodput import Goodput, Judge, Serve, decode_alone, server
+from baselines.shared.goodput import Goodput, Judge, Serve, decode_alone, server, solo_server
 from baselines.shared.instances import Shape, groups, pack, place, replica, shapes
 from thunderserve.cost.evaluate import prefill_s
 from thunderserve.policy import Problem
@@ -260,7 +260,7 @@ def _saturation_tokens(problem: Problem, stages: Stages) -> int:
 
 def _prefill_alone(problem: Problem, prefill: Replica) -> Serve:
     """A prefill instance whose requests end with their first token (the judge cuts the outputs)."""
-    return server(problem, (prefill.model_copy(update={"phase": Phase.BOTH}),), (Flow(prefill=0, decode=0, share=1.0),))
+    return solo_server(problem, prefill.model_copy(update={"phase": Phase.BOTH}))
 
 
 def _fleet_worth(goodput: Goodput, units: int, pair: tuple[Shape, Shape], spare: str) -> Goodput:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from baselines.shared.goodput import Goodput, Judge, server
+from baselines.shared.goodput import Goodput, Judge, solo_server
 from baselines.shared.instances import Shape, pack, replica, shapes
 from thunderserve.policy import Problem
 from thunderserve.spec.plan import Batching, Flow, Phase, Plan, Replica, Router
@@ -63,13 +63,10 @@ class System:
         judge = Judge(problem, self.requests, lambda met: met.joint)
         found = shapes(problem.cluster, problem.model, gpu, batching, problem.model.max_context)
         return {
-            shape: judge.goodput(server(problem, (_first(problem, shape, batching),), (WHOLE,)))
+            shape: judge.goodput(solo_server(problem, _first(problem, shape, batching)))
             for shape in found
             if self.tp in (None, shape.tp) and self.pp in (None, shape.pp)
         }
-
-
-WHOLE = Flow(prefill=0, decode=0, share=1.0)
 
 
 def _first(problem: Problem, shape: Shape, batching: Batching) -> Replica:

@@ -35,6 +35,11 @@ def server(problem: Problem, replicas: tuple[Replica, ...], flows: tuple[Flow, .
     return lambda trace: backend.serve(deployment, trace).records
 
 
+def solo_server(problem: Problem, replica: Replica) -> Serve:
+    """Serves traces on one colocated replica, in simulation."""
+    return server(problem, (replica,), (Flow(prefill=0, decode=0, share=1.0),))
+
+
 @dataclass(frozen=True, order=True)
 class Goodput:
     """Rates in requests a second. Ordered by goodput, then by throughput where no rate attains the SLO."""
