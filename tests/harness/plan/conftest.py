@@ -18,19 +18,6 @@ from thunderserve.spec.slo import Slo
 
 Harness = Callable[..., tuple[int, str, str]]
 
-SMALL = ["--cluster", "cloud-8-a40-3090ti-40gbit", "--model", "llama-13b", "--workload", "fixed-512-128", "--rate", "6"]
-BRIEF = [
-    "--option",
-    "steps=4",
-    "--option",
-    "requests=100",
-    "--option",
-    "judged_requests=200",
-    "--requests",
-    "400",
-    "-q",
-]
-
 
 @pytest.fixture
 def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Harness:
