@@ -24,12 +24,12 @@ def test_the_quickstart_makes_tables_figures_and_a_report(tmp_path: Path) -> Non
     pytest.importorskip("seaborn", reason="figures need the extra 'figures'")
     source = read(ROOT / "configs" / "sweeps" / "quickstart.yaml", SMALL)
     run = drive(prepare(source, tmp_path / "out"), Options(workers=1), Silent())
-    assert (run.tally.done, run.tally.failed) == (4, 0)
+    assert (run.tally.done, run.tally.failed) == (8, 0)
     assert not [words for words in run.warnings if "drawn" in words and "requests" not in words]
     with (tmp_path / "out" / "summary.csv").open() as stream:
         rows = list(csv.DictReader(stream))
-    assert len(rows) == 4 * 3
-    assert {row["system"] for row in rows} == {"vllm", "distserve[affinity=low]"}
+    assert len(rows) == 8 * 3
+    assert {row["system"] for row in rows} == {"thunderserve", "hexgen", "vllm", "distserve[affinity=low]"}
     table = columns.read(tmp_path / "out" / "summary.parquet")
     np.testing.assert_allclose(table["slo_attainment"], [float(row["slo_attainment"]) for row in rows])
     assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
@@ -40,7 +40,7 @@ def test_the_quickstart_makes_tables_figures_and_a_report(tmp_path: Path) -> Non
 @pytest.mark.skipif(not CONVERSATION.is_file(), reason="the recorded Azure traces are not here")
 def test_a_recorded_trace_is_replayed_at_its_own_pace(tmp_path: Path) -> None:
     replay = (f"workloads=[{{path: {CONVERSATION}, label: recorded}}]", "arrivals=replay", "rate=null", "requests=200")
-    source = read(ROOT / "configs" / "sweeps" / "quickstart.yaml", [*replay, "wandb=null", "systems=[vllm]"])
+    source = read(ROOT / "configs" / "sweeps" / "quickstart.yaml", [*replay, "wandb=null", "systems=[vllm]", "clusters=[inhouse-8xa100]"])
     run = drive(prepare(source, tmp_path / "out"), Options(workers=1, pictures=False), Silent())
     assert (run.tally.total, run.tally.done) == (1, 1)
     (cell,) = run.finish.result.cells  # type: ignore[union-attr]
