@@ -8,7 +8,10 @@ import typer
 
 
 def schema(
-    kind: Annotated[str, typer.Argument(help="sweep, gpu, cluster, model, workload or efficiency.")] = "sweep",
+    kind: Annotated[
+        str,
+        typer.Argument(help="sweep, gpu, cluster, model, workload, efficiency, question (of configs/plans) or plan."),
+    ] = "sweep",
 ) -> None:
     """Print the JSON Schema of a YAML kind.
 

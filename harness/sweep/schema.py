@@ -48,6 +48,18 @@ def _efficiency() -> type[BaseModel]:
     return Efficiency
 
 
+def _question() -> type[BaseModel]:
+    from harness.plan.file import Question
+
+    return Question
+
+
+def _plan() -> type[BaseModel]:
+    from harness.plan.file import PlanFile
+
+    return PlanFile
+
+
 KINDS: dict[str, Callable[[], type[BaseModel]]] = {
     "sweep": _sweep,
     "gpu": _gpu,
@@ -55,6 +67,8 @@ KINDS: dict[str, Callable[[], type[BaseModel]]] = {
     "model": _model,
     "workload": _workload,
     "efficiency": _efficiency,
+    "question": _question,
+    "plan": _plan,
 }
 """Kind -> the noun of its files."""
 

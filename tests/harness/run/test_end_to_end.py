@@ -40,7 +40,8 @@ def test_the_quickstart_makes_tables_figures_and_a_report(tmp_path: Path) -> Non
 @pytest.mark.skipif(not CONVERSATION.is_file(), reason="the recorded Azure traces are not here")
 def test_a_recorded_trace_is_replayed_at_its_own_pace(tmp_path: Path) -> None:
     replay = (f"workloads=[{{path: {CONVERSATION}, label: recorded}}]", "arrivals=replay", "rate=null", "requests=200")
-    source = read(ROOT / "configs" / "sweeps" / "quickstart.yaml", [*replay, "wandb=null", "systems=[vllm]", "clusters=[inhouse-8xa100]"])
+    one = ("wandb=null", "systems=[vllm]", "clusters=[inhouse-8xa100]")
+    source = read(ROOT / "configs" / "sweeps" / "quickstart.yaml", [*replay, *one])
     run = drive(prepare(source, tmp_path / "out"), Options(workers=1, pictures=False), Silent())
     assert (run.tally.total, run.tally.done) == (1, 1)
     (cell,) = run.finish.result.cells  # type: ignore[union-attr]

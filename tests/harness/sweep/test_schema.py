@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 from jsonschema import Draft7Validator
 from ruamel.yaml import YAML
 
+from harness.plan.file import PlanFile
 from harness.sweep.schema import KINDS, schema
+from thunderserve.spec.plan import Batching, Flow, Phase, Plan, Replica, Stage
 
 ROOT = Path(__file__).resolve().parents[3]
 FOLDERS = {
@@ -19,7 +22,10 @@ FOLDERS = {
     "model": "models",
     "workload": "workloads",
     "efficiency": "efficiency",
+    "question": "plans",
+    "plan": "plans",
 }
+"""Both kinds of ``plans`` stand side by side: a plan file has the key ``plan``."""
 BROKEN = Path(__file__).parent / "broken"
 
 
@@ -32,9 +38,11 @@ def test_a_schema_is_one(kind: str) -> None:
     Draft7Validator.check_schema(schema(kind))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FOLDERS)
 def test_what_is_shipped_passes(kind: str) -> None:
     files = sorted((ROOT / "configs" / FOLDERS[kind]).glob("*.yaml"))
+    if FOLDERS[kind] == "plans":
+        files = [path for path in files if ("plan" in content(path)) == (kind == "plan")]
     assert files
     checker = Draft7Validator(schema(kind))
     for path in files:
@@ -57,3 +65,13 @@ def test_quantities_may_have_short_keys_with_units_or_full_names() -> None:
     assert not checker.is_valid(gpu)
     del gpu["fabric_bandwidth"]
     assert not checker.is_valid(gpu)
+
+
+def test_a_plan_that_was_written_passes(tmp_path: Path) -> None:
+    stage = Stage(devices=(0, 1), num_layers=60)
+    replica = Replica(stages=(stage,), phase=Phase.BOTH, batching=Batching(policy="chunked"))
+    plan = Plan(system="vllm", replicas=(replica,), flows=(Flow(prefill=0, decode=0, share=1.0),))
+    filed = PlanFile(cluster="inhouse-8xa100", model="llama-30b", rate_per_s=4.0, plan=plan)
+    checker = Draft7Validator(schema("plan"))
+    assert checker.is_valid(json.loads(filed.model_dump_json(exclude_none=True)))
+    assert not checker.is_valid({"plan": {"system": "vllm"}})
