@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from thunderserve.cost.codec import CodecSpeed
 from thunderserve.cost.source import CostSource
 from thunderserve.cost.step_table import StepTable
 from thunderserve.spec.cluster import Cluster
+from thunderserve.spec.kv import KvCodec
 from thunderserve.spec.model import ModelSpec
 from thunderserve.spec.plan import Replica
 
@@ -66,3 +68,7 @@ class Remembered:
                 max_context=max_context,
             )
         return self.tables[key]
+
+    def codec_speed(self, codec: KvCodec) -> CodecSpeed:
+        """See ``CostSource``."""
+        return self.source.codec_speed(codec)

@@ -91,5 +91,5 @@ def open_case(setting: Setting, file: Path) -> Case:
     cluster = load_cluster(given["cluster"], setting.catalogue, setting.market, beside=folder, file=file)
     model = load_model(given["model"], beside=folder)
     workload = open_workload(given["workload"], arrivals=None, beside=folder, file=file, at=("workload",))
-    source = costs.build(setting.costs, beside=folder)
+    source = costs.build(setting.costs, setting.codec_times, beside=folder)
     return Case(setting, cluster, model, workload, given["rate_per_s"], source)

@@ -35,6 +35,8 @@ class Setting(Noun):
     rate_per_s: PerSecond | None = None
     slo: Slo = DEFAULT_SLO
     costs: str = "roofline"
+    codec_times: str | None = None
+    """The path of a table of codec speeds, as ``harness bench codec --write`` makes it; without one, the paper's overheads."""
 
 
 class Question(Setting):

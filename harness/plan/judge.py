@@ -166,7 +166,12 @@ def transfers(case: Case, plan: Plan) -> dict[tuple[int, int], Transfer]:
     """The KV transfer of every flow that leaves its replica."""
     return {
         (flow.prefill, flow.decode): kv_transfer(
-            case.model, plan.replicas[flow.prefill], plan.replicas[flow.decode], case.cluster, flow.codec
+            case.model,
+            plan.replicas[flow.prefill],
+            plan.replicas[flow.decode],
+            case.cluster,
+            flow.codec,
+            case.costs.codec_speed(flow.codec),
         )
         for flow in plan.flows
         if flow.prefill != flow.decode

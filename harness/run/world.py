@@ -50,7 +50,8 @@ class World:
     def costs(self) -> CostSource:
         """Where step times come from."""
         if self._costs is None:
-            self._costs = costs.build(self.resolved.sweep.costs, beside=self.resolved.folder)
+            sweep = self.resolved.sweep
+            self._costs = costs.build(sweep.costs, sweep.codec_times, beside=self.resolved.folder)
         return self._costs
 
     def alone(self, cell: Cell) -> Alone:

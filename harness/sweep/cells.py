@@ -142,7 +142,8 @@ def identify(resolved: Resolved, schedules: Schedules) -> list[Job]:
     """Every cell with its id. Makes each schedule once."""
     clusters = {key: digest.of(cluster) for key, cluster in resolved.clusters.items()}
     models = {name: digest.of(model) for name, model in resolved.models.items()}
-    source = costs.source_digest(resolved.sweep.costs, beside=resolved.folder)
+    sweep = resolved.sweep
+    source = costs.source_digest(sweep.costs, sweep.codec_times, beside=resolved.folder)
     constants = digest.digest([source, digest.configuration_version(), digest.of(resolved.reference)])
     return [
         _job(

@@ -47,6 +47,8 @@ def resolve(source: Source) -> Resolved:
         _check_backend(source, index, name)
     with _at(source, "costs"):
         costs.check(sweep.costs, beside=source.folder)
+    with _at(source, "codec_times"):
+        costs.check_codecs(sweep.codec_times, beside=source.folder)
     for index, choice in enumerate(sweep.systems):
         _check_system(source, index, choice, [cluster.shown for cluster in sweep.clusters])
     clusters = {

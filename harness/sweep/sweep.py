@@ -201,6 +201,8 @@ class Sweep(Noun):
     """Whose prices: ``paper``, ``market`` or ``on_demand``; by default the first of these that a GPU's file knows."""
     costs: str = "roofline"
     """Where step times come from: ``roofline``, ``measured`` (an extra), or the path of a profile of your own."""
+    codec_times: str | None = None
+    """The path of a table of codec speeds, as ``harness bench codec --write`` makes it; without one, the paper's overheads."""
     arrivals: str | dict[str, Any] | None = None
     """For every workload of the list that does not give its own: ``replay``, or a mapping as ``{kind: gamma, cv: 2}``."""
     rate: (

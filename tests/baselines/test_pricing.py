@@ -105,6 +105,9 @@ class Counting:
         self.asked += 1
         return self.source.step_table(*args, **bounds)
 
+    def codec_speed(self, codec):
+        return self.source.codec_speed(codec)
+
 
 def test_remembered_costs_are_the_same_costs_asked_once() -> None:
     made = problem("cloud-32")

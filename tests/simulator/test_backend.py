@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from thunderserve.backend import Deployment
+from thunderserve.cost.codec import CodecSpeed
+from thunderserve.cost.codec_table import CodecTime, Measured, write_codec_times
 from thunderserve.cost.memory import kv_blocks
 from thunderserve.cost.network import kv_transfer
 from thunderserve.cost.roofline import Roofline
@@ -45,6 +47,25 @@ def trace(count: int = 200, rate_per_s: float = 1.0) -> Trace:
     rng = np.random.default_rng(5)
     lengths = rng.integers(1, 600, (2, count))
     return Trace(np.cumsum(rng.exponential(1 / rate_per_s, count)), lengths[0], lengths[1])
+
+
+def test_measured_codec_speeds_replace_the_assumption(tmp_path) -> None:
+    """One request alone: only the seconds of encoding and decoding differ, by the ratio of the speeds."""
+    rows = [
+        CodecTime("int4", way, "any", 20e9 * share, 10e9, "here") for way, share in (("encode", 0.1), ("decode", 0.02))
+    ]
+    write_codec_times(tmp_path / "times.csv", rows)
+    one = Trace(np.zeros(1), np.array([1000]), np.array([2]))
+    plan = split(INT4)
+    seen = {}
+    for name, costs in (("assumed", Roofline()), ("measured", Roofline(codec_speed=Measured(tmp_path / "times.csv")))):
+        records = Simulated(costs).serve(Deployment(plan, CLUSTER, MODEL), one).records
+        speed = costs.codec_speed(INT4)
+        transfer = kv_transfer(MODEL, plan.replicas[0], plan.replicas[2], CLUSTER, INT4, speed)
+        assert records.transfer_s[0] == pytest.approx(transfer.seconds(1000), rel=1e-9)
+        seen[name] = transfer.encode_s_per_token * speed.encode_share
+    assert seen["assumed"] == pytest.approx(seen["measured"])
+    assert Measured(tmp_path / "times.csv")(INT4) == CodecSpeed(encode_share=0.1, decode_share=0.02)
 
 
 def test_a_split_plan_sends_kv_at_the_speed_of_the_network() -> None:

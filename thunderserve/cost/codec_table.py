@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from thunderserve.cost.codec import CodecSpeed
 from thunderserve.spec.errors import SpecError, nearest
+from thunderserve.spec.kv import KvCodec
 
 COLUMNS = ("codec", "direction", "shape", "bytes_per_s", "copy_bytes_per_s", "machine")
 
@@ -59,6 +62,22 @@ def _row(line: dict[str, str]) -> CodecTime:
     if not all(0 < rate < float("inf") for rate in rates):
         raise ValueError("speeds must be positive")
     return CodecTime(line["codec"], line["direction"], line["shape"], rates[0], rates[1], line["machine"])
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Speeds from the table at ``path``."""
+
+    path: Path
+
+    def __call__(self, codec: KvCodec) -> CodecSpeed:
+        """The speed of ``codec``. Raises SpecError when the table has no such codec."""
+        return codec_speed(_rows_of(self.path), codec.name)
+
+
+@lru_cache(maxsize=16)
+def _rows_of(path: Path) -> tuple[CodecTime, ...]:
+    return tuple(read_codec_times(path))
 
 
 def codec_speed(rows: Iterable[CodecTime], codec: str) -> CodecSpeed:

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from thunderserve.cost.codec import SpeedOf, assumed
 from thunderserve.cost.roofline import hops
 from thunderserve.cost.step_table import Floats, Ints, StepTable
 from thunderserve.spec.cluster import Cluster
@@ -54,6 +55,7 @@ class Profiled:
     """A ``CostSource`` that reads ``path``."""
 
     path: Path
+    codec_speed: SpeedOf = assumed
 
     def step_table(
         self,

@@ -15,6 +15,7 @@ import numpy as np
 
 from thunderserve.cost import network
 from thunderserve.cost.card import Card, Kernels
+from thunderserve.cost.codec import SpeedOf, assumed
 from thunderserve.cost.efficiency import efficiency_of
 from thunderserve.cost.engine import DEFAULT_ENGINE, Engine
 from thunderserve.cost.shapes import StageShape, stage_shapes
@@ -73,6 +74,7 @@ class Roofline:
 
     engine: Engine = DEFAULT_ENGINE
     kernels: Callable[[Gpu], Kernels] = roofline_card
+    codec_speed: SpeedOf = assumed
 
     def step_table(
         self,

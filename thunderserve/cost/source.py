@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from thunderserve.cost.codec import CodecSpeed
 from thunderserve.cost.step_table import StepTable
 from thunderserve.spec.cluster import Cluster
+from thunderserve.spec.kv import KvCodec
 from thunderserve.spec.model import ModelSpec
 from thunderserve.spec.plan import Replica
 
@@ -28,4 +30,8 @@ class CostSource(Protocol):
         ``max_tokens``: new tokens of one step. ``max_sequences``: sequences in a step. ``max_context``: tokens of one
         sequence, prompt and output together. Raises ValueError, in words, if the source knows nothing of these GPUs.
         """
+        ...
+
+    def codec_speed(self, codec: KvCodec) -> CodecSpeed:
+        """How fast ``codec`` encodes and decodes. Raises ValueError if the source has a table that lacks it."""
         ...

@@ -105,5 +105,5 @@ def lower_level(
     by_phase = batching.by_phase()
     book = LayerCostBook(problem.costs, problem.model, bounds_of(problem.model, by_phase))
     deduce = Deducer(inventory, problem.model, book, drawn, by_phase, MemoryRules())
-    passages = Passages(inventory, problem.model, codecs, drawn.mean_prompt)
+    passages = Passages(inventory, problem.model, codecs, drawn.mean_prompt, problem.costs.codec_speed)
     return Lower(Estimator(deduce, passages, drawn, orchestration), Simulation(deduce, drawn), keep)

@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from thunderserve.cost.codec import CodecSpeed
+from thunderserve.cost.codec import SpeedOf, assumed
 from thunderserve.scheduler.configuration import StageChoice
 from thunderserve.scheduler.inventory import Inventory
 from thunderserve.spec.kv import KvCodec
@@ -50,7 +50,7 @@ class Passages:
     model: ModelSpec
     codecs: tuple[KvCodec, ...]
     mean_prompt: float
-    speed: CodecSpeed = field(default_factory=CodecSpeed)
+    speed: SpeedOf = assumed
     _known: dict[tuple[Stages, Stages], Passage] = field(default_factory=dict)
 
     def __call__(self, prefill: Stages, decode: Stages, encode_s: float, decode_s: float) -> Passage:
@@ -79,9 +79,8 @@ class Passages:
                 by_nodes[kinds[a].node, kinds[b].node] += seconds
         wire_s = max(wire_s, *by_nodes.values()) if by_nodes else wire_s
         coded = codec.bits_per_value < 8 * self.model.dtype_bytes
-        encode_s, decode_s = (
-            (encode_s / self.speed.encode_share, decode_s / self.speed.decode_share) if coded else (0.0, 0.0)
-        )
+        speed = self.speed(codec)
+        encode_s, decode_s = (encode_s / speed.encode_share, decode_s / speed.decode_share) if coded else (0.0, 0.0)
         inside = any(kinds[a].node == kinds[b].node for a, b in loads)
         return Passage(codec, alpha_s, wire_s, encode_s, decode_s, tuple(by_nodes), inside)
 

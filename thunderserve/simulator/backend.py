@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from thunderserve.backend import Deployment
+from thunderserve.cost.codec import SpeedOf
 from thunderserve.cost.memory import check_memory, kv_blocks
 from thunderserve.cost.network import kv_transfer
 from thunderserve.cost.source import CostSource
@@ -73,7 +74,7 @@ def fleet_of(deployment: Deployment, costs: CostSource) -> Fleet:
             setups[key] = replica_setup(model, replica, cluster, costs)
         replicas.append(setups[key])
     links: dict[tuple[str, str], int] = {}
-    routes = [_route(flow, deployment, links) for flow in plan.flows]
+    routes = [_route(flow, deployment, links, costs.codec_speed) for flow in plan.flows]
     return Fleet(replicas, routes, ROUTERS[plan.router], len(links))
 
 
@@ -85,12 +86,12 @@ def _likeness(replica: Replica, cluster: Cluster) -> str:
     return repr((types, links, stages, replica.phase, replica.batching.model_dump_json()))
 
 
-def _route(flow: Flow, deployment: Deployment, links: dict[tuple[str, str], int]) -> RouteSetup:
+def _route(flow: Flow, deployment: Deployment, links: dict[tuple[str, str], int], speed: SpeedOf) -> RouteSetup:
     """A flow with its links numbered; ``links`` grows by those that are new."""
     if flow.prefill == flow.decode:
         return RouteSetup(flow.prefill, flow.decode, flow.share)
     ends = (deployment.plan.replicas[flow.prefill], deployment.plan.replicas[flow.decode])
-    transfer = kv_transfer(deployment.model, *ends, deployment.cluster, flow.codec)
+    transfer = kv_transfer(deployment.model, *ends, deployment.cluster, flow.codec, speed(flow.codec))
     return RouteSetup(
         prefill=flow.prefill,
         decode=flow.decode,

@@ -51,5 +51,6 @@ def _ends(transfer: Transfer) -> list[tuple[str, str]]:
 
 
 def _transfer(verdict: Verdict, flow: Flow, codec: KvCodec) -> Transfer:
-    replicas = verdict.plan.replicas
-    return kv_transfer(verdict.case.model, replicas[flow.prefill], replicas[flow.decode], verdict.case.cluster, codec)
+    replicas, case = verdict.plan.replicas, verdict.case
+    ends = replicas[flow.prefill], replicas[flow.decode]
+    return kv_transfer(case.model, *ends, case.cluster, codec, case.costs.codec_speed(codec))
