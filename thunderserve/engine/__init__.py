@@ -1,0 +1,1 @@
+"""The real engine: workers, paged KV cache, KV transfer, HTTP front."""

@@ -1,0 +1,1 @@
+"""Model weights on disk: fetched, converted once, found by name, and tiny random ones for tests."""
