@@ -54,7 +54,7 @@ class Answer:
     continuation_tokens: tuple[int, ...] = ()
     """Tokens of each of these."""
     kl: float | None = None
-    """Mean Kullback-Leibler divergence a token from the next-token distribution under ``raw``, over these continuations, in nats."""
+    """Mean Kullback-Leibler divergence a token from the distribution under ``raw``, over these continuations, in nats."""
     context_tokens: int = 0
     raw_bytes: int = 0
     """The context's KV at 16 bit."""

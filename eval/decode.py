@@ -75,5 +75,5 @@ def _stopped(tokenizer: Any, ids: list[int], stops: Sequence[str]) -> bool:
 def _cut(text: str, stops: Sequence[str]) -> str:
     for stop in stops:
         if stop:
-            text = text.split(stop)[0]
+            text = text.split(stop, maxsplit=1)[0]
     return text

@@ -1,7 +1,7 @@
 """The same measurement as a model of lm-eval, for its own command line and evaluator: one codec at a time.
 
-    import eval.lm                              # registers it
-    lm_eval.simple_evaluate("thunderserve-kv", model_args="pretrained=smollm2-135m,codec=int4", tasks=["coqa"])
+import eval.lm                              # registers it
+lm_eval.simple_evaluate("thunderserve-kv", model_args="pretrained=smollm2-135m,codec=int4", tasks=["coqa"])
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from thunderserve.engine.checkpoint.locate import locate
 
 
 @register_model("thunderserve-kv")
-class KvRoundTrip(TemplateLM):
+class KvRoundTrip(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
     """A Hugging Face model whose context KV takes one round trip through ``codec``; ``exact`` is lm-eval's own HF model."""
 
     def __init__(
@@ -52,7 +52,12 @@ class KvRoundTrip(TemplateLM):
         """See ``TemplateLM``."""
         return list(encode(self.weights, string))
 
-    def _loglikelihood_tokens(self, requests: list[Any], disable_tqdm: bool = False, **_: Any) -> list[tuple[float, bool]]:  # noqa: ARG002
+    def _loglikelihood_tokens(
+        self,
+        requests: list[Any],
+        disable_tqdm: bool = False,  # noqa: ARG002
+        **_: Any,
+    ) -> list[tuple[float, bool]]:
         found = []
         for _text, context, continuation in requests:
             kept = fitted(self.weights, tuple(context), len(continuation))
@@ -62,7 +67,7 @@ class KvRoundTrip(TemplateLM):
         return found
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """A text without context has no KV to send. Raises NotImplementedError; the ``perplexity`` task splits its text instead."""
+        """A text without context has no KV to send: NotImplementedError. The ``perplexity`` task splits its text instead."""
         raise NotImplementedError("rolling log-likelihood has no context to send; use harness accuracy's perplexity")
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:  # noqa: ARG002

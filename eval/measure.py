@@ -25,15 +25,19 @@ DEFAULT_LENGTH = 256
 class Question(NamedTuple):
     """One document of a task, with what is asked of the model about it."""
 
-    index: int
+    number: int
     document: dict[str, Any]
     requests: list[Any]
 
 
 def measure(
-    ask: Ask, *, skip: Collection[tuple[int, str]] = (), progress: Progress | None = None, weights: Weights | None = None
+    ask: Ask,
+    *,
+    skip: Collection[tuple[int, str]] = (),
+    progress: Progress | None = None,
+    weights: Weights | None = None,
 ) -> Iterator[Answer]:
-    """Answers to all questions, a question's codecs together, in order. What is in ``skip`` (question, codec) is not yielded again.
+    """Answers to all questions, a question's codecs together, in order; but those in ``skip``, pairs of question and codec.
 
     Every question is answered under ``raw``, also where that is skipped: the divergence is counted from it.
 
@@ -56,11 +60,15 @@ def measure(
 
 
 def _task_answers(
-    answering: Answering, ask: Ask, codecs: tuple[str, ...], known: frozenset[tuple[int, str]], progress: Progress | None
+    answering: Answering,
+    ask: Ask,
+    codecs: tuple[str, ...],
+    known: frozenset[tuple[int, str]],
+    progress: Progress | None,
 ) -> Iterator[Answer]:
     task = tasks.build(ask.task, ask.data)
     questions = _questions(task, ask)
-    open_ = [q for q in questions if not all((q.index, codec) in known for codec in ask.codecs)]
+    open_ = [q for q in questions if not all((q.number, codec) in known for codec in ask.codecs)]
     done = len(questions) - len(open_)
     for first in range(0, len(open_), ask.batch):
         some = open_[first : first + ask.batch]
@@ -96,7 +104,7 @@ def _answers(
         for codec in codecs:
             results = [(one.total, one.greedy) for one in seen[codec]] if not generating else [said[codec].text]
             yield Answer(
-                question=question.index,
+                question=question.number,
                 codec=codec,
                 scores=_scores(task, question, results),
                 output=said[codec].text if generating else None,
@@ -107,7 +115,7 @@ def _answers(
                 context_tokens=len(context) - 1,
                 raw_bytes=received[codec].raw_bytes,
                 wire_bytes=received[codec].wire_bytes,
-                group=tasks.group_of(name, question.document, question.index),
+                group=tasks.group_of(name, question.document, question.number),
             )
 
 
@@ -153,5 +161,3 @@ def _scores(task: Any, question: Question, results: Sequence[Any]) -> dict[str, 
             if isinstance(value, (int, float)):
                 found[name] = float(value)
     return found
-
-

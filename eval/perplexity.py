@@ -26,7 +26,7 @@ def answers(
     known: frozenset[tuple[int, str]],
     progress: Callable[[int, int], None] | None,
 ) -> Iterator[Answer]:
-    """One answer a piece and codec; a piece is a question. ``ask.data`` may be a text file, or the data folder (CoQA's stories)."""
+    """One answer a piece and codec; a piece is a question. ``ask.data``: a text file, or the data folder (CoQA's stories)."""
     found = pieces(answering, text_of(ask.data))[: ask.limit]
     for index, (context, scored) in enumerate(found):
         if not all((index, codec) in known for codec in ask.codecs):

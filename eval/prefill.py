@@ -78,7 +78,7 @@ class Prefiller:
         self, new: list[Tokens], past: DynamicCache, before: torch.Tensor, now: torch.Tensor | None = None
     ) -> list[Layers]:
         """Feed ``new`` tokens, padded on the left, after ``past`` with the mask ``before``; ``now`` masks the new ones."""
-        longest = max(max(map(len, new)), 1)
+        longest = max(1, *map(len, new))
         filler = self.weights.tokenizer.eos_token_id or 0
         rows = [[filler] * (longest - len(tokens)) + list(tokens) for tokens in new]
         ids = torch.tensor(rows, device=self.weights.device)

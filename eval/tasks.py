@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ class Source(NamedTuple):
     """Local files of one task, by split, and what else must be said so that its definition takes them."""
 
     files: dict[str, str]
-    settings: dict[str, Any] = {}
+    settings: Mapping[str, Any] = MappingProxyType({})
 
 
 DEFINITIONS = {
@@ -58,7 +59,7 @@ def build(task: str, data: str | None) -> Any:
         source = LOCAL[task]
         files = {split: str(_found(Path(data) / name)) for split, name in source.files.items()}
         config |= {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": {"data_files": files}}
-        config |= source.settings
+        config |= dict(source.settings)
     return ConfigurableTask(config=config)
 
 

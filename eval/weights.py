@@ -43,13 +43,15 @@ class Weights:
 def load(name: str, *, dtype: str = "float32", device: str = "cpu") -> Weights:
     """Load from a folder or the hub. Raises OSError, in transformers' words, when there is nothing to load."""
     tokenizer = AutoTokenizer.from_pretrained(name)
-    model = AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, dtype)).to(device).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, dtype))
+    model.to(device).eval()
     return Weights(model, tokenizer, int(getattr(model.config, "max_position_embeddings", 2048)))
 
 
 def layers_of(past: DynamicCache, row: int, padding: int) -> Layers:
     """One row of a cache without its ``padding`` first tokens; views, not copies."""
-    return tuple((layer.keys[row, :, padding:], layer.values[row, :, padding:]) for layer in past.layers)
+    layers: list[Any] = past.layers
+    return tuple((layer.keys[row, :, padding:], layer.values[row, :, padding:]) for layer in layers)
 
 
 def cache_of(rows: list[Layers]) -> tuple[DynamicCache, torch.Tensor]:

@@ -6,7 +6,23 @@ import sys
 
 import typer
 
-from harness.cli import bench, check, init, ls, plan, plot, run, schema, show, simulate, status, trace, validate
+from harness.cli import (
+    accuracy,
+    bench,
+    check,
+    init,
+    ls,
+    model,
+    plan,
+    plot,
+    run,
+    schema,
+    show,
+    simulate,
+    status,
+    trace,
+    validate,
+)
 from harness.cli.exits import Exit
 
 EPILOG = (
@@ -25,12 +41,14 @@ app = typer.Typer(
 )
 for command in (run.run, init.init, validate.validate, status.status, show.show, plot.plot, plot.report, check.check):
     app.command()(command)
+app.command()(accuracy.accuracy)
 app.command()(plan.plan)
 app.command()(simulate.simulate)
 app.command(name="ls")(ls.ls)
 app.command()(schema.schema)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(bench.bench)
 app.add_typer(trace.app, name="trace")
+app.add_typer(model.app, name="model")
 
 
 def main() -> None:

@@ -45,8 +45,9 @@ def _compile(function: F, **options: object) -> F:
     room = function.__module__.split(".")[1] if function.__module__.startswith("thunderserve.") else ROOMS[-1]
     before = NUMBA.config.CACHE_DIR
     NUMBA.config.CACHE_DIR = cache_folder(room)  # numba reads it when the dispatcher is made, not later
+    others_run = room not in ROOMS  # kv, engine: other threads go on; the short calls of a simulation keep the lock
     try:
-        compiled: F = NUMBA.njit(fastmath=False, error_model="numpy", **options)(function)
+        compiled: F = NUMBA.njit(fastmath=False, error_model="numpy", nogil=others_run, **options)(function)
     finally:
         NUMBA.config.CACHE_DIR = before
     return compiled

@@ -8,7 +8,7 @@ from typing import Literal
 
 from thunderserve.spec.errors import SpecError, nearest
 
-Kind = Literal["gpus", "clusters", "models", "workloads", "sweeps", "plans", "efficiency"]
+Kind = Literal["gpus", "clusters", "models", "workloads", "sweeps", "plans", "efficiency", "accuracy"]
 
 
 def roots() -> list[Path]:

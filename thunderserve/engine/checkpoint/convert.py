@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 
 def convert(gguf: Path, target: Path) -> None:
@@ -20,7 +21,7 @@ def convert(gguf: Path, target: Path) -> None:
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     try:
         tokenizer = AutoTokenizer.from_pretrained(**source)
-        model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+        model: Any = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
     except (OSError, ImportError, KeyError, NotImplementedError) as error:
         raise ValueError(f"{gguf.name} cannot be read: {error}") from error
     _forget_quantisation(model)
