@@ -13,7 +13,7 @@ import numpy as np
 
 from harness.accuracy.compare import Row
 from harness.accuracy.study import REFERENCE
-from harness.figures import _style, missing
+from harness.figures import _drawing, _style, missing
 from harness.store import atomic, columns
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def draw_all(rows: list[Row], folder: Path, origin: str) -> list[Path]:
     with _style.paper():
         for name, figure in _figures(rows, folder):
             figure.text(0.5, 0.004, origin, ha="center", va="bottom", fontsize=5, color="#777777")
+            _drawing.settle(figure)
             for ending in ("pdf", "png", "svg"):
                 path = folder / "figures" / f"{name}.{ending}"
                 atomic.write_with(path, partial(figure.savefig, format=ending, metadata=_undated(ending)))

@@ -81,12 +81,15 @@ def _draw(result: SweepResult, name: str, folder: Path) -> list[Path]:
 
 def save(drawing: Drawing, stem: Path) -> list[Path]:
     """Write a drawing as ``stem`` with the endings .pdf, .png, .svg, .csv and .txt. Equal drawings are equal bytes."""
+    from harness.figures._drawing import settle
+
     stem.parent.mkdir(parents=True, exist_ok=True)
     nameless: dict[str, dict[str, str | None]] = {
         ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
         ".png": {"Software": None},
         ".svg": {"Date": None, "Creator": None},
     }
+    settle(drawing.figure)
     paths = []
     for ending, metadata in nameless.items():
         paths.append(stem.with_name(stem.name + ending))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from harness import figures
-from harness.figures import _style
+from harness.figures import _drawing, _style
 from harness.result import SweepResult
 from thunderserve.serving.records import meets
 
@@ -73,6 +73,17 @@ def test_the_same_results_are_the_same_bytes(sweep: SweepResult, drawn: Path, tm
     assert len(again) == 10
     for path in again:
         assert path.read_bytes() == (drawn / path.name).read_bytes(), path.name
+
+
+def test_a_settled_figure_stays_where_it_is_whatever_the_solver_does_next(sweep: SweepResult) -> None:
+    with _style.paper():
+        (drawing, *_) = figures.load("latency_cdf").draw(sweep)
+        _drawing.settle(drawing.figure)
+        places = [axes.get_position().bounds for axes in drawing.figure.axes]
+        drawing.figure.axes[0].set_ylabel("a label\nof\nmany\nlines")
+        drawing.figure.draw_without_rendering()
+    assert [axes.get_position().bounds for axes in drawing.figure.axes] == places
+    assert all(edge == pytest.approx(round(edge, 4), abs=1e-12) for place in places for edge in place)
 
 
 def test_captions_name_backend_catalogue_sample_and_commit(drawn: Path) -> None:
