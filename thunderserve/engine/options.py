@@ -21,8 +21,8 @@ class WorkerOptions:
     host: str = "127.0.0.1"
     """Where it listens for keys and values; others reach it under this name."""
     dtype: str = "float32"
-    wire_dtype: str = "float16"
-    """What ``raw`` means on the wire. A worker of ``dtype`` float32 loses nothing only with wire_dtype float32."""
+    wire_dtype: str = ""
+    """What keys and values are cast to before a codec sees them, so what ``raw`` means; empty: ``dtype``, which loses nothing."""
     device: str = "cpu"
     threads: int = 1
     cores: tuple[int, ...] = ()

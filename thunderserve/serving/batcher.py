@@ -16,6 +16,7 @@ Admission holds the blocks of the whole prompt at once (as vLLM V0 and Sarathi-S
 must leave ``watermark_blocks`` free. When decoding runs out of blocks, the last sequence of the lane (one in prefill, or
 else the latest admitted) is preempted: its blocks are freed, it waits at the front of the queue and will compute its prompt
 and the tokens emitted so far anew; nobody is admitted in that step (vLLM V1).
+The first ``cached_tokens`` of a prompt, which an engine found in memory, take blocks but no prefill.
 After a prefill of p tokens the cache holds p tokens and one more token is emitted; each decode step adds one to both.
 """
 
@@ -82,7 +83,7 @@ def complete(pool: Pool, index: int, lane: Row, now: float) -> None:
             lane.chunk_done += lane.batch_last
             break
         _emit_first(pool, index, lane, request, now)
-        lane.chunk_done = 0
+        lane.chunk_done = pool.requests[following].cached_tokens if following != NONE else 0
         lane.chunk_head = following
         request = following
 
@@ -108,8 +109,9 @@ def _admit(pool: Pool, index: int, lane: Row, budget: int, now: float) -> None:
         request = waiting.head
         row = pool.requests[request]
         length = row.prompt_tokens + row.progress
+        rest = length - row.cached_tokens
         held = blocks_for(length, replica.block_tokens)
-        if held + replica.watermark_blocks > replica.free or (whole and length > budget and lane.batch_chunks > 0):
+        if held + replica.watermark_blocks > replica.free or (whole and rest > budget and lane.batch_chunks > 0):
             break
         unlink(waiting, pool.requests, request)
         push_back(lane, pool.requests, request)
@@ -118,8 +120,8 @@ def _admit(pool: Pool, index: int, lane: Row, budget: int, now: float) -> None:
             row.prefill_start_s = now
         if lane.chunk_head == NONE:
             lane.chunk_head = request
-            lane.chunk_done = 0
-        _add_chunk(lane, length if whole else min(budget, length))
+            lane.chunk_done = row.cached_tokens
+        _add_chunk(lane, rest if whole else min(budget, rest))
         budget -= lane.batch_last
 
 

@@ -41,13 +41,22 @@ def inlined(function: F) -> F:
     return _compile(function, inline="always", _nrt=False)
 
 
+def loose(function: F) -> F:
+    """``kernel`` for sums over real values where the order does not matter (an engine's attention): it may be vectorised.
+
+    The same values give the same sums; infinities and NaN keep their meaning.
+    """
+    return _compile(function, cache=True, _nrt=False, fastmath={"reassoc", "contract", "nsz", "arcp"})
+
+
 def _compile(function: F, **options: object) -> F:
     room = function.__module__.split(".")[1] if function.__module__.startswith("thunderserve.") else ROOMS[-1]
     before = NUMBA.config.CACHE_DIR
     NUMBA.config.CACHE_DIR = cache_folder(room)  # numba reads it when the dispatcher is made, not later
     others_run = room not in ROOMS  # kv, engine: other threads go on; the short calls of a simulation keep the lock
     try:
-        compiled: F = NUMBA.njit(fastmath=False, error_model="numpy", nogil=others_run, **options)(function)
+        options = {"fastmath": False, "error_model": "numpy", "nogil": others_run} | options
+        compiled: F = NUMBA.njit(**options)(function)
     finally:
         NUMBA.config.CACHE_DIR = before
     return compiled

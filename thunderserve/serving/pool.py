@@ -41,6 +41,7 @@ REQUEST = np.dtype(
         ("preemptions", "i4"),
         ("moves", "i4"),  # STAYS, LEAVES or LEFT
         ("status", "i4"),
+        ("cached_tokens", "i4"),  # its first tokens that need no prefill: an engine has them from another request
     ],
     align=True,
 )
@@ -155,7 +156,7 @@ def new_requests(count: int) -> Rows:
     rows = np.empty(count, REQUEST)
     for name in ("prefill_start_s", "first_token_s", "transfer_start_s", "transfer_end_s", "finish_s"):
         rows[name] = np.nan
-    rows["progress"] = rows["preemptions"] = rows["moves"] = 0
+    rows["progress"] = rows["preemptions"] = rows["moves"] = rows["cached_tokens"] = 0
     rows["next"] = rows["previous"] = rows["route"] = NONE
     rows["status"] = UNSERVED
     return rows

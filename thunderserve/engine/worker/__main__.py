@@ -1,0 +1,104 @@
+"""Start one worker: read what it is to be, load its weights, warm up, say hello, serve."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from thunderserve.engine.messages import VERSION, Hello
+from thunderserve.engine.options import WorkerOptions
+
+if TYPE_CHECKING:
+    from thunderserve.engine.replica.model import Model
+
+KERNEL_TOKENS = 20
+
+
+def main() -> None:
+    """Serve until the coordinator says stop or goes."""
+    start_s = time.monotonic()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    options = WorkerOptions.from_json(sys.argv[1])
+    if options.cores:
+        os.sched_setaffinity(0, options.cores)
+    os.environ["OMP_NUM_THREADS"] = str(options.threads)  # before torch is imported
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    serve(options, start_s)
+
+
+def serve(options: WorkerOptions, start_s: float) -> None:
+    """See ``main``; torch is imported here, after the threads have been counted."""
+    import torch
+
+    from thunderserve.engine.replica.core import Replica
+    from thunderserve.engine.replica.model import Model
+    from thunderserve.engine.worker.arrivals import Arrivals
+    from thunderserve.engine.worker.departures import Departures
+    from thunderserve.engine.worker.line import Line
+    from thunderserve.engine.worker.loop import Worker
+
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    model = Model(options.model, dtype=options.dtype, device=options.device, kind=options.attention)
+    blocks = options.blocks or max(1, options.kv_bytes // (model.kv_bytes_per_token * options.block_tokens))
+    memory = model.memory(blocks, options.block_tokens)
+    context = min(options.max_context or model.max_context, model.max_context)
+    replica = Replica(
+        options.role,
+        blocks=blocks,
+        block_tokens=options.block_tokens,
+        max_context=context,
+        reuse=options.reuse_prefixes,
+    )
+    wire_dtype = getattr(torch, options.wire_dtype or options.dtype)
+    warm_up(model, options, wire_dtype)
+    wake = threading.Event()
+    departures = Departures(options.replica, model.layers, wire_dtype, wake.set)
+    arrivals = Arrivals(options.host, replica, memory, model.layers, wake.set)
+    line = Line(options.coordinator, wake.set)
+    host, port = arrivals.address
+    line.say(
+        Hello(
+            VERSION,
+            options.replica,
+            os.getpid(),
+            host,
+            port,
+            blocks,
+            options.block_tokens,
+            context,
+            options.device,
+            time.monotonic() - start_s,
+        )
+    )
+    try:
+        Worker(model, memory, replica, line, departures, arrivals, wake).run()
+    finally:
+        departures.stop()
+        arrivals.stop()
+        line.close()
+
+
+def warm_up(model: Model, options: WorkerOptions, wire_dtype: object) -> None:
+    """Machine code and memory before the first request: a prompt, a decode step, a packet."""
+    from thunderserve.engine.messages import Role, Sampling, Submit
+    from thunderserve.engine.replica.core import Replica
+    from thunderserve.engine.transfer.warm import warm_up as warm_up_codecs
+    from thunderserve.kv.wire.arrays import FORMATS
+
+    replica = Replica(
+        Role("both", "chunked", 2, 64), blocks=8, block_tokens=options.block_tokens, max_context=64, most=4
+    )
+    memory = model.memory(8, options.block_tokens)
+    replica.submit(Submit(0, tuple(range(1, 1 + KERNEL_TOKENS)), Sampling(3)))
+    while (step := replica.schedule(0.0)) is not None:
+        replica.complete(model.execute(step, memory), 0.0)
+    warm_up_codecs(["raw", "int4"], FORMATS[str(wire_dtype).removeprefix("torch.")])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""Keys and values that leave: layer by layer, while the prefill runs on."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from thunderserve.engine.messages import Submit, Target, encode
+from thunderserve.engine.replica.memory import PagedMemory
+from thunderserve.engine.replica.sequence import Sequence
+from thunderserve.engine.replica.step import Part, Step
+from thunderserve.engine.transfer.events import Confirmed
+from thunderserve.engine.transfer.link import Link
+from thunderserve.engine.transfer.outgoing import Outgoing
+from thunderserve.engine.transfer.sender import Sender
+from thunderserve.spec.kv import CODECS, KvCodec
+
+
+class Ended(NamedTuple):
+    """A transfer is over. ``reason`` is empty when the decode worker has everything."""
+
+    sequence: Sequence
+    reason: str
+    bytes: int = 0
+    start_s: float = 0.0
+    end_s: float = 0.0
+
+
+class Departure:
+    """One sequence on its way."""
+
+    def __init__(self, sequence: Sequence, outgoing: Outgoing) -> None:
+        self.sequence, self.outgoing = sequence, outgoing
+        self.given = 0
+        """Tokens of which every layer has been given."""
+
+
+class Departures:
+    """All transfers that leave this worker.
+
+    Args:
+        replica: number of this worker's replica, which makes the numbers of its transfers its own.
+        layers: of the model.
+        wire_dtype: what keys and values are cast to.
+        wake: called when something has happened.
+    """
+
+    def __init__(self, replica: int, layers: int, wire_dtype: torch.dtype, wake: Callable[[], None]) -> None:
+        self._layers, self._wire_dtype = layers, wire_dtype
+        self._sender = Sender(wake=wake)
+        self._numbers = itertools.count(replica << 40)
+        self._by_number: dict[int, Departure] = {}
+        self._by_request: dict[int, Departure] = {}
+        self.sent_bytes = 0
+
+    def begin(self, step: Step) -> None:
+        """Offer what this step begins to compute and somebody else will decode."""
+        for part in step.parts:
+            sequence = part.sequence
+            if sequence.target is None or self._of(sequence) is not None:
+                continue
+            number, target = next(self._numbers), sequence.target
+            outgoing = self._sender.start(
+                number, (target.host, target.port), layers=self._layers, tokens=len(sequence.tokens),
+                codec=codec_of(target), link=Link(target.bytes_per_s or None, target.latency_s),
+                note=encode(_note(sequence)),
+            )  # fmt: skip
+            self._by_number[number] = self._by_request[sequence.id] = Departure(sequence, outgoing)
+
+    def watcher(self, step: Step, memory: PagedMemory) -> Callable[[int, Tensor, Tensor], None] | None:
+        """What is to be called after each layer of this step; none if nothing leaves."""
+        leaving = [
+            (part, self._by_request[part.sequence.id]) for part in step.parts if part.sequence.target is not None
+        ]
+        if not leaving:
+            return None
+
+        def seen(layer: int, k: Tensor, v: Tensor) -> None:
+            for part, departure in leaving:
+                self._give(layer, part, departure, k, v, memory)
+
+        return seen
+
+    def computed(self, step: Step) -> None:
+        """All layers of this step were seen."""
+        for part in step.parts:
+            if departure := self._of(part.sequence):
+                departure.given = max(departure.given, part.past + part.stop - part.start)
+
+    def close(self, sequence: Sequence, token: int) -> None:
+        """The prefill is done: ``token`` follows."""
+        self._by_request[sequence.id].outgoing.close(json.dumps(token).encode())
+
+    def drop(self, number: int, reason: str) -> bool:
+        """Nobody wants request ``number`` any more, or it has ended. Whether it was on its way: then an ``Ended`` follows."""
+        departure = self._by_request.get(number)
+        if departure is not None:
+            departure.outgoing.abort(reason)
+        return departure is not None
+
+    def poll(self) -> list[Ended]:
+        """Transfers that are over."""
+        found = []
+        for event in self._sender.events.poll():
+            departure = self._by_number.pop(event.id)
+            if self._of(departure.sequence) is departure:
+                del self._by_request[departure.sequence.id]
+            if isinstance(event, Confirmed):
+                self.sent_bytes += event.bytes
+                found.append(Ended(departure.sequence, "", event.bytes, event.start_s, event.end_s))
+            else:
+                found.append(Ended(departure.sequence, getattr(event, "reason", "") or "it failed"))
+        return found
+
+    def stop(self) -> None:
+        """End all threads."""
+        self._sender.close()
+
+    def _of(self, sequence: Sequence) -> Departure | None:
+        """Its departure, and not that of an earlier attempt of the same request."""
+        departure = self._by_request.get(sequence.id)
+        return departure if departure is not None and departure.sequence is sequence else None
+
+    def _give(self, layer: int, part: Part, departure: Departure, k: Tensor, v: Tensor, memory: PagedMemory) -> None:
+        """What the receiver has not been given: after a preemption, or with a shared beginning, that is not what is new."""
+        given, sequence = departure.given, part.sequence
+        if given < part.past:
+            past_k, past_v = memory.read(layer, sequence.table, part.past)
+            departure.outgoing.put(layer, given, self._cast(past_k[given:]), self._cast(past_v[given:]))
+            given = part.past
+        start, stop = part.start + given - part.past, part.stop
+        if start < stop:
+            departure.outgoing.put(layer, given, self._cast(k[start:stop]), self._cast(v[start:stop]))
+
+    def _cast(self, x: Tensor) -> Tensor:
+        return x.to(self._wire_dtype)
+
+
+def codec_of(target: Target) -> KvCodec | str:
+    """The codec of a flow, with its group size where the plan has one."""
+    if not target.group_size:
+        return target.codec
+    return CODECS[target.codec].model_copy(update={"group_size": target.group_size})
+
+
+def _note(sequence: Sequence) -> Submit:
+    """What the decode worker needs to know: the request as it stands before its next token."""
+    prompt, emitted = sequence.tokens[: sequence.prompt], sequence.tokens[sequence.prompt :]
+    return Submit(sequence.id, tuple(prompt), sequence.sampling, tuple(emitted))
