@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from thunderserve.serving import batcher, blocks, lists
-from thunderserve.serving.compile import kernel
+from thunderserve.serving.compile import inlined, kernel
 from thunderserve.serving.pool import FINISHED, LEFT, NONE, Ints, Pool, Row, Rows
 
 blocks_for = blocks.blocks_for
@@ -82,7 +82,7 @@ def _leave_lane(pool: Pool, replica: Row, lane: Row, request: int) -> None:
     unlink(lane, pool.requests, request)
 
 
-@kernel
+@inlined
 def _has(line: Row, requests: Rows, request: int) -> bool:
     at = line.head
     while at != NONE and at != request:  # noqa: PLR1714 - numba
