@@ -83,10 +83,13 @@ def group_of(task: str, document: dict[str, Any], index: int) -> str:
 
 
 def reference_of(task: Any, document: dict[str, Any]) -> str:
-    """The answer that a generating task has on file, as the model should say it after its prompt."""
+    """The answer that a generating task has on file, as the model should say it after its prompt.
+
+    ``truthfulqa_gen`` defines an empty target, as nothing is to be matched; its document has a best answer.
+    """
     target = task.doc_to_target(document)
-    first = target[0] if isinstance(target, list) else target
-    return f"{task.config.target_delimiter}{str(first).strip()}"
+    first = str(target[0] if isinstance(target, list) else target).strip()
+    return f"{task.config.target_delimiter.rstrip(' ')} {first or document['best_answer']}"
 
 
 def stops_of(arguments: dict[str, Any]) -> tuple[list[str], int | None]:
