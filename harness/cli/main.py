@@ -15,6 +15,7 @@ from harness.cli import (
     model,
     plan,
     plot,
+    profile,
     run,
     schema,
     show,
@@ -42,6 +43,7 @@ app = typer.Typer(
 for command in (run.run, init.init, validate.validate, status.status, show.show, plot.plot, plot.report, check.check):
     app.command()(command)
 app.command()(accuracy.accuracy)
+app.command()(profile.profile)
 app.command()(plan.plan)
 app.command()(simulate.simulate)
 app.command(name="ls")(ls.ls)

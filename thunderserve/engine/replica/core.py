@@ -108,6 +108,11 @@ class Replica:
         """Whether the request is here."""
         return number in self._sequences
 
+    @property
+    def sequences(self) -> tuple[Sequence, ...]:
+        """All requests that are here."""
+        return tuple(self._sequences.values())
+
     def holds(self, sequence: Sequence) -> bool:
         """Whether this very sequence is here, and not a later one of the same number."""
         return self._sequences.get(sequence.id) is sequence

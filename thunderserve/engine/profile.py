@@ -1,0 +1,142 @@
+"""Step times of a model on this machine, measured through the very code that serves: schedule, execute, complete.
+
+The table is what ``thunderserve.cost.profiled`` reads, so that the simulator can stand in for this machine.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from thunderserve.engine.messages import Role, Sampling, Submit
+from thunderserve.engine.replica.core import Replica
+from thunderserve.engine.replica.memory import PagedMemory
+from thunderserve.engine.replica.model import Model
+from thunderserve.serving.blocks import blocks_for
+
+COLUMNS = ("phase", "tokens", "batch", "context", "seconds", "gpu", "tp", "model")
+BLOCK_TOKENS = 16
+
+
+class Shape(NamedTuple):
+    """One kind of step: ``batch`` sequences with ``tokens`` new tokens together, each after ``context`` tokens."""
+
+    phase: str
+    tokens: int
+    batch: int
+    context: int
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The shapes that are measured."""
+
+    prefill_tokens: tuple[int, ...] = (1, 16, 32, 64, 128, 256, 512)
+    prefill_contexts: tuple[int, ...] = (0, 512)
+    packed: int = 4
+    """Prompts that are also measured packed into one step."""
+    decode_batches: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    decode_contexts: tuple[int, ...] = (16, 128, 512, 1024)
+    repeats: int = 3
+    cache_tokens: int = 40_000
+
+    def shapes(self, max_context: int) -> Iterator[Shape]:
+        """All that fit the model and the cache, decoding first."""
+        for context in self.decode_contexts:
+            for batch in self.decode_batches:
+                rest = self.repeats + 2
+                if context + rest <= max_context and batch * (context + rest + BLOCK_TOKENS) <= self.cache_tokens:
+                    yield Shape("decode", batch, batch, context)
+        for tokens in self.prefill_tokens:
+            for context in self.prefill_contexts:
+                if tokens + context < max_context:
+                    yield Shape("prefill", tokens, 1, context)
+            if tokens >= 8 * self.packed:
+                yield Shape("prefill", tokens, self.packed, 0)
+
+
+class Measured(NamedTuple):
+    """A shape and the median of its times."""
+
+    shape: Shape
+    seconds: float
+
+
+def measure(model: Model, grid: Grid, note: Callable[[int, int], None] = lambda _done, _all: None) -> list[Measured]:
+    """Run every shape ``grid.repeats`` times. ``note`` hears how many of how many are done."""
+    memory = model.memory(grid.cache_tokens // BLOCK_TOKENS, BLOCK_TOKENS)
+    shapes = list(grid.shapes(model.max_context))
+    rng = np.random.default_rng(0)
+    found = []
+    for number, shape in enumerate(shapes):
+        run = _decode if shape.phase == "decode" else _prefill
+        found.append(Measured(shape, statistics.median(run(model, memory, shape, grid, rng))))
+        note(number + 1, len(shapes))
+    return found
+
+
+def rows(found: Iterable[Measured], gpu: str, model: str) -> Iterator[tuple[object, ...]]:
+    """Lines of the table, as ``COLUMNS`` names them."""
+    for (phase, tokens, batch, context), seconds in found:
+        yield phase, tokens, batch, context, f"{seconds:.6g}", gpu, 1, model
+
+
+def _replica(grid: Grid, model: Model, *, reuse: bool) -> Replica:
+    role = Role("both", "chunked", 256, max(4096, *grid.prefill_tokens))
+    count = grid.cache_tokens // BLOCK_TOKENS
+    return Replica(role, blocks=count, block_tokens=BLOCK_TOKENS, max_context=model.max_context, reuse=reuse)
+
+
+def _decode(model: Model, memory: PagedMemory, shape: Shape, grid: Grid, rng: np.random.Generator) -> list[float]:
+    """Steps of sequences that are ``context`` tokens long on average over the repeats.
+
+    They join as if their keys and values had arrived from another worker: what those are does not change the time.
+    """
+    replica = _replica(grid, model, reuse=False)
+    prompt = max(1, shape.context - grid.repeats // 2)
+    for number in range(shape.batch):
+        tokens = rng.integers(0, model.vocabulary, prompt).tolist()
+        sequence = replica.submit(Submit(number, tuple(tokens), Sampling(grid.repeats + 2)), arrived=True)
+        replica.reserve(sequence)
+        replica.join(sequence, 0)
+    return [_turn(replica, model, memory) for _ in range(grid.repeats + 1)][1:]
+
+
+def _prefill(model: Model, memory: PagedMemory, shape: Shape, grid: Grid, rng: np.random.Generator) -> list[float]:
+    """Whole prompts in one step; the context before them is found in memory, as a shared beginning is."""
+    replica = _replica(grid, model, reuse=shape.context > 0)
+    shared = rng.integers(0, model.vocabulary, blocks_for(shape.context, BLOCK_TOKENS) * BLOCK_TOKENS).tolist()
+    if shared:
+        replica.submit(Submit(0, tuple(shared), Sampling(1)))
+        _turn(replica, model, memory)
+    taken = []
+    for repeat in range(grid.repeats + 1):
+        for number in range(shape.batch):
+            own = rng.integers(0, model.vocabulary, shape.tokens // shape.batch).tolist()
+            replica.submit(Submit(1 + repeat * shape.batch + number, (*shared, *own), Sampling(1)))
+        taken.append(_turn(replica, model, memory))
+    return taken[1:]
+
+
+def _turn(replica: Replica, model: Model, memory: PagedMemory) -> float:
+    start_s = time.perf_counter()
+    step = replica.schedule(0.0)
+    if step is None:
+        raise ValueError("there was nothing to measure")
+    replica.complete(model.execute(step, memory), 0.0)
+    return time.perf_counter() - start_s
+
+
+def profile(
+    folder: str, *, dtype: str, device: str, threads: int, grid: Grid, note: Callable[[int, int], None]
+) -> list[Measured]:
+    """Load the model and measure it."""
+    import torch
+
+    torch.set_num_threads(threads)
+    return measure(Model(folder, dtype=dtype, device=device), grid, note)
