@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from harness.run.progress import Progress, Tally
 from harness.run.world import World
 from harness.store import atomic, manifest
 from harness.store.layout import Store
+from harness.sweep import backends
 from harness.sweep.cells import Job
 from harness.sweep.digest import ROOT
 from harness.sweep.resolve import Resolved, resolve
@@ -104,13 +106,18 @@ def _serve(ready: Prepared, options: Options, progress: Progress, observers: Obs
         return run
 
 
+def usual_workers(jobs: Iterable[Job]) -> int:
+    """One a core; but one in all where a real engine is measured: two at once would measure each other."""
+    return 1 if any(backends.in_real_time(job.cell.backend) for job in jobs) else manifest.usable_cores()
+
+
 def _executor(ready: Prepared, work: sweep.Work, world: World, options: Options) -> Executor:
     if options.ray is not None:
         from harness.run.on_ray import OnRay
 
         return OnRay(ready.resolved, ready.store, options.ray, options.workers)
     left = len(work.serve) + len(work.judge)
-    workers = min(options.workers or manifest.usable_cores(), max(left, 1))
+    workers = min(options.workers or usual_workers(work.serve), max(left, 1))
     if workers == 1:
         return Inline(world, ready.store)
     from harness.run.local import Processes

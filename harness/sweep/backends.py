@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from thunderserve.backend import Backend
     from thunderserve.cost.source import CostSource
 
-KNOWN = {"simulated": "thunderserve.simulator.backend:Simulated"}
+REAL = ("engine",)
+KNOWN = {"simulated": "thunderserve.simulator.backend:Simulated", "engine": "thunderserve.engine.backend:Real"}
 """Name -> ``module:factory``; a factory takes the cost source that plans were made with."""
 
 
@@ -25,6 +26,11 @@ def check(name: str, *, beside: Path | None = None) -> None:
         raise SpecError("unknown backend", value=name, remedy=nearest(name, KNOWN))
     if name not in KNOWN and modules.is_file(module):
         modules.locate(module, beside)
+
+
+def in_real_time(name: str) -> bool:
+    """Whether it takes as long as the requests do, and wants the machine for itself."""
+    return name in REAL
 
 
 def source_digest(name: str, *, beside: Path | None = None) -> str:

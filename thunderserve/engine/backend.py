@@ -1,0 +1,126 @@
+"""The ``engine`` backend: a plan carried out by real processes on this machine, in real time."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thunderserve.backend import Deployment
+from thunderserve.cost.source import CostSource
+from thunderserve.engine.checkpoint.locate import locate
+from thunderserve.engine.coordinator.coordinator import Coordinator
+from thunderserve.engine.front.contract import TooLong, Unavailable
+from thunderserve.engine.launch.launch import Launch
+from thunderserve.engine.launch.plan import Wishes
+from thunderserve.engine.messages import Sampling
+from thunderserve.serving.records import Records, Served
+from thunderserve.simulator.backend import limits_of
+from thunderserve.spec.trace import Trace
+
+DTYPES = {2: "bfloat16", 4: "float32"}
+"""By the bytes of a value, as a model's file gives them."""
+LEAD_S = 0.5
+WARM_TOKENS = (32, 8)
+"""Prompt and answer of the requests before the first that counts."""
+Floats = NDArray[np.float64]
+
+
+@dataclass
+class Real:
+    """A ``Backend`` that waits for time instead of advancing it.
+
+    Every call starts the plan's workers, warms them up, replays the trace at its own pace, and ends them again. Each replica
+    has as many KV blocks as the simulator gives it, so that both serve the same machine.
+
+    Args:
+        costs: not used: here, steps take what they take.
+    """
+
+    costs: CostSource | None = None
+    name: str = "engine"
+    device: str = "cpu"
+
+    def serve(self, deployment: Deployment, trace: Trace, *, series: bool = False) -> Served:  # noqa: ARG002
+        """See ``Backend``. Series are not recorded.
+
+        Raises:
+            SpecError: the model or the plan is beyond this engine.
+            LaunchError: a worker did not come up.
+        """
+        deployment.plan.check(deployment.cluster, deployment.model)
+        return asyncio.run(self._serve(deployment, trace))
+
+    async def _serve(self, deployment: Deployment, trace: Trace) -> Served:
+        plan, model = deployment.plan, deployment.model
+        blocks = min(
+            limits_of(model, one, deployment.cluster).blocks * one.batching.block_tokens for one in plan.replicas
+        )
+        wishes = Wishes(
+            dtype=DTYPES[model.dtype_bytes], device=self.device, max_context=model.max_context,
+            kv_bytes=int(blocks * model.kv_bytes_per_token(8 * model.dtype_bytes)),
+        )  # fmt: skip
+        with tempfile.TemporaryDirectory(prefix="thunderserve-") as folder:
+            launch = Launch(
+                plan, locate(model.name), Path(folder), name=model.name, cluster=deployment.cluster, wishes=wishes
+            )
+            await launch.start()
+            try:
+                await _warm(launch.coordinator, 4 * len(plan.replicas), model.vocab_size)
+                return await _replay(launch.coordinator, trace, model.vocab_size)
+            finally:
+                await launch.stop()
+
+
+def prompt_of(request: int, tokens: int, vocabulary: int) -> tuple[int, ...]:
+    """Random tokens that belong to the ``request``-th of a trace: no two prompts begin alike."""
+    return tuple(np.random.default_rng([request, tokens]).integers(0, vocabulary, tokens).tolist())
+
+
+async def _warm(coordinator: Coordinator, requests: int, vocabulary: int) -> None:
+    async def one(number: int) -> None:
+        prompt = prompt_of(-1 - number & 0xFFFFFFFF, WARM_TOKENS[0], vocabulary)
+        async for _ in coordinator.generate(prompt, Sampling(WARM_TOKENS[1])):
+            pass
+
+    await asyncio.gather(*(one(number) for number in range(requests)))
+
+
+async def _replay(coordinator: Coordinator, trace: Trace, vocabulary: int) -> Served:
+    """Every request at its time, whatever the others do; times of tokens are those at which a client has them."""
+    count = len(trace)
+    prompts = [prompt_of(i, int(tokens), vocabulary) for i, tokens in enumerate(trace.prompt_tokens)]
+    first, last, slips = np.full(count, np.nan), np.full(count, np.nan), np.zeros(count)
+    start_s = time.time() + LEAD_S
+
+    async def one(request: int) -> None:
+        await asyncio.sleep(start_s + float(trace.arrival_s[request]) - time.time())
+        slips[request] = time.time() - start_s - float(trace.arrival_s[request])
+        sampling = Sampling(int(trace.output_tokens[request]))
+        try:
+            async for token in coordinator.generate(prompts[request], sampling, number=request):
+                last[request] = time.time() - start_s
+                if token.place == 0:
+                    first[request] = last[request]
+        except (TooLong, Unavailable):
+            pass  # its record has the status
+
+    await asyncio.gather(*(one(request) for request in range(count)))
+    records = _as_the_client_saw(coordinator.history.records(range(count), start_s), trace, first, last)
+    counters = {
+        "dispatch_slip_max_s": float(slips.max(initial=0.0)), "reruns": float(coordinator.history.reruns),
+        "wall_s": time.time() - start_s,
+    }  # fmt: skip
+    return Served(records, (), counters)
+
+
+def _as_the_client_saw(records: Records, trace: Trace, first: Floats, last: Floats) -> Records:
+    return replace(
+        records, arrival_s=trace.arrival_s, prompt_tokens=trace.prompt_tokens, output_tokens=trace.output_tokens,
+        first_token_s=first, finish_s=np.where(records.finished, last, np.nan),
+    )  # fmt: skip
