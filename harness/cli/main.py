@@ -10,6 +10,7 @@ from harness.cli import (
     accuracy,
     bench,
     check,
+    fidelity,
     init,
     ls,
     model,
@@ -44,6 +45,7 @@ for command in (run.run, init.init, validate.validate, status.status, show.show,
     app.command()(command)
 app.command()(accuracy.accuracy)
 app.command()(profile.profile)
+app.command()(fidelity.fidelity)
 app.command()(plan.plan)
 app.command()(simulate.simulate)
 app.command(name="ls")(ls.ls)
