@@ -101,6 +101,7 @@ def summaries(found: Iterable[Pair]) -> list[Summary]:
 
 def print_fidelity(found: list[Pair], console: Console) -> None:
     """Every pair, then the errors over all of them."""
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(
@@ -115,7 +116,7 @@ def print_fidelity(found: list[Pair], console: Console) -> None:
         cells = []
         for name, scale, digits in (("mean TTFT", 1, 2), ("mean TPOT", 1e3, 1), ("tokens/s", 1, 0)):
             cells += [f"{pair.real[name] * scale:.{digits}f}", f"{100 * pair.error(name):+.0f} %"]
-        table.add_row(pair.system, "replay" if pair.rate_per_s is None else f"{pair.rate_per_s:g}", *cells)
+        table.add_row(escape(pair.system), "replay" if pair.rate_per_s is None else f"{pair.rate_per_s:g}", *cells)
     console.print(table)
     table = Table(title=f"absolute error over {len(found)} cells", title_justify="left")
     for heading in ("measure", "median", "worst", "median with its sign"):

@@ -28,7 +28,7 @@ def seen(one: Records) -> dict[str, float]:
 
 
 PAIRS = [
-    Pair("a", "w", 1.0, 0, seen(records([1, 3], [3, 5])), seen(records([1, 1], [3, 3]))),
+    Pair("a[b=c]", "w", 1.0, 0, seen(records([1, 3], [3, 5])), seen(records([1, 1], [3, 3]))),
     Pair("a", "w", 2.0, 0, seen(records([1, 1], [5, 5])), seen(records([2, 2], [4, 4]))),
 ]
 
@@ -56,10 +56,11 @@ def test_table_and_figure_are_written(tmp_path: Path, capsys: pytest.CaptureFixt
     fidelity.print_fidelity(PAIRS, Console(width=80))
     printed = capsys.readouterr().out
     assert "+100 %" in printed
+    assert "a[b=c]" in printed
     assert "…" not in printed
     lines = fidelity.as_csv(PAIRS).splitlines()
     assert len(lines) == 3
-    assert lines[1].startswith("a,w,1.0,0,2,1,1")
+    assert lines[1].startswith("a[b=c],w,1.0,0,2,1,1")
     pytest.importorskip("matplotlib")
     drawn = fidelity.draw(PAIRS, tmp_path / "fidelity", "origin")
     assert [path.stat().st_size > 1000 for path in drawn] == [True, True, True]
