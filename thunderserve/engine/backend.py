@@ -28,6 +28,7 @@ DTYPES = {2: "bfloat16", 4: "float32"}
 LEAD_S = 0.5
 WARM_TOKENS = (32, 8)
 """Prompt and answer of the requests before the first that counts."""
+TELLINGS = 40
 Floats = NDArray[np.float64]
 
 
@@ -45,6 +46,8 @@ class Real:
     costs: CostSource | None = None
     name: str = "engine"
     device: str = "cpu"
+    warm: bool = True
+    """Serve a few requests before the first that counts."""
 
     def serve(self, deployment: Deployment, trace: Trace, *, series: bool = False) -> Served:  # noqa: ARG002
         """See ``Backend``. Series are not recorded.
@@ -71,7 +74,8 @@ class Real:
             )
             await launch.start()
             try:
-                await _warm(launch.coordinator, 4 * len(plan.replicas), model.vocab_size)
+                if self.warm:
+                    await _warm(launch.coordinator, 4 * len(plan.replicas), model.vocab_size)
                 return await _replay(launch.coordinator, trace, model.vocab_size)
             finally:
                 await launch.stop()
@@ -111,7 +115,15 @@ async def _replay(coordinator: Coordinator, trace: Trace, vocabulary: int) -> Se
             pass  # its record has the status
 
     await asyncio.gather(*(one(request) for request in range(count)))
-    records = _as_the_client_saw(coordinator.history.records(range(count), start_s), trace, first, last)
+    for _ in range(
+        TELLINGS
+    ):  # a prefill worker may say when it handed over after the decode worker said the last token
+        records = coordinator.history.records(range(count), start_s)
+        moved = records.finished & (records.prefill_replica != records.decode_replica) & (trace.output_tokens > 1)
+        if not np.isnan(records.transfer_end_s[moved]).any():
+            break
+        await asyncio.sleep(0.05)
+    records = _as_the_client_saw(records, trace, first, last)
     counters = {
         "dispatch_slip_max_s": float(slips.max(initial=0.0)), "reruns": float(coordinator.history.reruns),
         "wall_s": time.time() - start_s,

@@ -21,7 +21,7 @@ AHEAD = 8
 
 
 class TooLongError(ValueError):
-    """It can never be served here."""
+    """It can never be served, here or by another worker of this model."""
 
 
 class Done(NamedTuple):

@@ -88,6 +88,7 @@ class Worker:
         for message in self._line.hear():
             if isinstance(message, Submit):
                 try:
+                    self._know(message)
                     self._replica.submit(message)
                 except (TooLongError, KeyError) as error:
                     self._line.say(Failed(message.id, str(error), again=not isinstance(error, TooLongError)))
@@ -99,6 +100,14 @@ class Worker:
                 self._replica.play(message)
             elif isinstance(message, Stop):
                 self._stopped = True
+
+    def _know(self, submit: Submit) -> None:
+        """Raise TooLongError for tokens that the model does not have: they would end the process in the middle of a step."""
+        tokens = (*submit.prompt, *submit.emitted)
+        if tokens and not 0 <= min(tokens) <= max(tokens) < self._model.vocabulary:
+            raise TooLongError(
+                f"tokens are from 0 to {self._model.vocabulary - 1}; one is {max(tokens)} or {min(tokens)}"
+            )
 
     def _see_off(self) -> None:
         """What has left, or will not."""
