@@ -82,9 +82,11 @@ def _questions(task: Any, ask: Ask) -> list[Question]:
     documents = list(task.eval_docs)
     indices = tasks.chosen(len(documents), ask.limit, ask.seed)
     task.build_all_requests(samples=indices)
+    # lm-eval counts the documents it was given, whatever their index; both rise.
+    numbers = dict(zip(sorted({instance.doc_id for instance in task.instances}), indices, strict=True))
     requests: dict[int, list[Any]] = {index: [] for index in indices}
     for instance in task.instances:
-        requests[instance.doc_id].append(instance)
+        requests[numbers[instance.doc_id]].append(instance)
     return [Question(index, documents[index], requests[index]) for index in indices]
 
 

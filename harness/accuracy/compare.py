@@ -107,9 +107,8 @@ def _side(folder: Path, units: list[Unit], codec: str) -> Side | None:
         if path.is_file():
             table = columns.read(path)
             tables.append(table)
-            groups += [
-                str(group) for group in table["group"]
-            ]  # the same conversation under another seed is the same group
+            # A turn's id may be "conversation#turn". The same conversation under another seed is the same group.
+            groups += [str(group).partition("#")[0] for group in table["group"]]
     if not tables:
         return None
     return Side(codec, {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}, groups)
@@ -194,14 +193,20 @@ def _identical(task: str, reference: Side, side: Side) -> float:
 
 
 def macro_loss(found: list[Row], codec: str) -> Mean | None:
-    """Mean over tasks of what a codec loses in each task's first metric, in points, with the interval the questions leave.
+    """Mean over data sets of what a codec loses in each task's first metric, in points, with the interval the questions leave.
 
-    Tasks are independent samples: the variance of the mean of K tasks is the sum of theirs over K squared.
+    TruthfulQA's tasks ask the same questions: they are averaged first, and so are their errors, which bounds the error of the
+    average however they hang together. Data sets are independent samples: the variance of the mean of K is the sum of theirs
+    over K squared.
     """
     first = {task: metrics[0].title for task, metrics in METRICS.items()}
-    own = [row for row in found if row.codec == codec and first.get(row.task) == row.metric]
-    if not own or codec == REFERENCE:
+    together: dict[str, list[Mean]] = {}
+    for row in found:
+        if row.codec == codec and first.get(row.task) == row.metric:
+            together.setdefault(row.task.partition("_")[0], []).append(row.difference)
+    if not together or codec == REFERENCE:
         return None
-    loss = -float(np.mean([row.difference.value for row in own]))
-    error = math.sqrt(sum(row.difference.error**2 for row in own)) / len(own)
+    loss = -float(np.mean([np.mean([one.value for one in own]) for own in together.values()]))
+    errors = [float(np.mean([one.error for one in own])) for own in together.values()]
+    error = math.sqrt(sum(one**2 for one in errors)) / len(errors)
     return Mean(loss, error, (loss - 1.96 * error, loss + 1.96 * error))

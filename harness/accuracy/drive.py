@@ -15,6 +15,7 @@ from harness.accuracy.study import Opened
 from harness.accuracy.units import Unit, expand
 from harness.run.progress import Progress, Tally
 from harness.store import atomic, manifest
+from thunderserve.spec.errors import SpecError
 
 TICK_S = 1.0
 """How often the journals are looked at."""
@@ -65,7 +66,7 @@ def _run(missing: Sequence[Unit], opened: Opened, done: Done, tally: Tally, prog
     errors = [model for model in opened.study.models if not keep.kv_error_of(done.folder, model).is_file()]
     if not missing and not errors:
         return
-    _fetch_models(missing, progress)
+    _fetch_models(missing, opened, progress)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(opened.study.threads)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -105,12 +106,15 @@ def _longest_first(units: Sequence[Unit]) -> list[Unit]:
     return sorted(units, key=lambda unit: order.index(unit.task))
 
 
-def _fetch_models(units: Sequence[Unit], progress: Progress) -> None:
-    """Convert each model once, here, before several workers ask for it. Raises SpecError."""
+def _fetch_models(units: Sequence[Unit], opened: Opened, progress: Progress) -> None:
+    """Convert each model once, here, before several workers ask for it. Raises SpecError, naming the study."""
     from thunderserve.engine.checkpoint.locate import locate
 
     for model in dict.fromkeys(unit.model for unit in units):
-        locate(model, progress.say)
+        try:
+            locate(model, progress.say)
+        except SpecError as error:
+            raise SpecError(error.reason, file=opened.file, key="models", value=model, remedy=error.remedy) from None
 
 
 def _take(unit: Unit, future: Future[worker.Outcome], done: Done, tally: Tally) -> None:

@@ -17,7 +17,6 @@ from harness.figures import _drawing, _style, missing
 from harness.store import atomic, columns
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLORS = {
@@ -60,32 +59,39 @@ def _figures(rows: list[Row], folder: Path) -> Iterator[tuple[str, Figure]]:
             yield f"{model}-kv-error", _kv_error(columns.read(errors))
 
 
-def _sheet(height_in: float, width_in: float = _style.COLUMN_IN) -> tuple[Figure, Axes]:
+def _sheet(height_in: float, width_in: float = _style.COLUMN_IN) -> Figure:
+    """An empty figure that keeps a line free at its foot, for what it comes from."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.set(rect=(0, 0.12 / height_in, 1, 1 - 0.12 / height_in))  # type: ignore[call-arg]
-    return figure, figure.subplots()
+    return figure
 
 
 def _perplexity(rows: list[Row]) -> Figure:
     """How much less likely the text becomes: the ratio of perplexities, a codec a dot, on a logarithmic axis."""
-    figure, axes = _sheet(0.75 + 0.22 * len(rows))
+    figure = _sheet(0.75 + 0.22 * len(rows))
+    axes = figure.subplots()
+    beside = axes.get_yaxis_transform()
     for place, row in enumerate(rows):
         low, high = row.difference.interval or (row.difference.value, row.difference.value)
         color = COLORS.get(row.codec, "#333333")
         axes.plot([100 * (low - 1), 100 * (high - 1)], [place, place], color=color, linewidth=2)
         axes.plot(100 * (row.difference.value - 1), place, "o", color=color, markersize=5)
-        words = f"{100 * (row.difference.value - 1):+.2f} %   KL {row.kl.value:.2g}"
-        axes.annotate(words, (100 * (high - 1), place), (6, 0), textcoords="offset points", va="center", fontsize=6)
-    axes.set_yticks(range(len(rows)), [f"{row.codec} ({100 * row.wire:.0f} % of the bytes)" for row in rows])
+        words = f"{100 * (row.difference.value - 1):+.2f} %\nKL {row.kl.value:.2g}"
+        axes.text(1.03, place, words, transform=beside, va="center", fontsize=6)
+    axes.set_yticks(range(len(rows)), [f"{row.codec}\n{100 * row.wire:.0f} % of bytes" for row in rows], fontsize=6)
     axes.invert_yaxis()
     axes.axvline(0, color="#555555", linewidth=0.8)
     axes.set_xscale("symlog", linthresh=0.1)
-    axes.margins(x=0.35, y=0.25)
-    axes.set_xlabel(f"change of perplexity against 16 bit ({rows[0].reference.value:.1f}), %")
+    axes.margins(x=0.08, y=0.25)
+    ticks = [-100.0, -10.0, -1.0, -0.1, 0.0, 0.1, 1.0, 10.0, 100.0, 1000.0]
+    left, right = axes.get_xlim()
+    axes.set_xticks([tick for tick in ticks if left <= tick <= right])
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel(f"change of perplexity, %  (16 bit: {rows[0].reference.value:.1f})")
     return figure
 
 
@@ -93,7 +99,8 @@ def _differences(rows: list[Row]) -> Figure:
     """Paired differences by task and metric with their intervals, a colour a codec."""
     places = list(dict.fromkeys((row.task, row.metric) for row in rows))
     codecs = list(dict.fromkeys(row.codec for row in rows))
-    figure, axes = _sheet(0.9 + 0.16 * len(places) * max(len(codecs), 2), _style.TEXT_IN * 0.75)
+    figure = _sheet(0.9 + 0.16 * len(places) * max(len(codecs), 2), _style.TEXT_IN * 0.75)
+    axes = figure.subplots()
     step = 0.7 / max(len(codecs), 1)
     for row in rows:
         y = places.index((row.task, row.metric)) + (codecs.index(row.codec) - (len(codecs) - 1) / 2) * step
@@ -107,17 +114,16 @@ def _differences(rows: list[Row]) -> Figure:
     axes.set_yticks(range(len(places)), [f"{task}, {metric}" for task, metric in places])
     axes.invert_yaxis()
     axes.axvline(0, color="#555555", linewidth=0.8)
-    axes.set_xlabel("score minus that at 16 bit, points of 100 (95 % interval, same questions)")
+    axes.set_xlabel("difference from 16 bit, points of 100 (95 % interval)")
     return figure
 
 
 def _kv_error(table: columns.Columns) -> Figure:
     """Relative error of keys and values by layer (down) and head (across), a column a codec."""
     from matplotlib.colors import LogNorm
-    from matplotlib.figure import Figure
 
     codecs = list(dict.fromkeys(str(name) for name in table["codec"]))
-    figure = Figure(figsize=(_style.TEXT_IN, 3.6), layout="constrained")
+    figure = _sheet(3.9, _style.TEXT_IN)
     panels = figure.subplots(2, len(codecs), squeeze=False, sharex=True, sharey=True)
     smallest = max(float(np.min([table["keys"].min(), table["values"].min()])), 1e-5)
     norm = LogNorm(smallest, float(max(table["keys"].max(), table["values"].max())))
@@ -130,7 +136,7 @@ def _kv_error(table: columns.Columns) -> Figure:
             error = table[what][own].reshape(layers, heads)
             image = panel.imshow(error, aspect="auto", cmap="viridis", norm=norm, interpolation="nearest")
             panel.grid(visible=False)
-            panel.set_title(f"{codec}: {what}, {100 * error.mean():.2g} %", fontsize=7)
+            panel.set_title(f"{codec}\n{what} {100 * error.mean():.2g} %", fontsize=7)
             panel.set_xticks(range(heads))
             if column == 0:
                 panel.set_ylabel("layer")

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from thunderserve.spec import document
 from thunderserve.spec.catalogue import find
@@ -113,7 +114,12 @@ def open_study(name: str, overrides: Sequence[str] = (), data: Path | None = Non
         key, equals, value = words.partition("=")
         if not equals:
             raise SpecError("an override reads key=value", value=words, remedy="for example limit=20")
-        content[key] = YAML(typ="safe", pure=True).load(value)
+        try:
+            content[key] = YAML(typ="safe", pure=True).load(value)
+        except YAMLError:
+            raise SpecError(
+                "is not YAML", key=key, value=value, remedy="write for example codecs=[int4,int2]"
+            ) from None
     study = document.validate(Study, content, file=path)
     return Opened(study, path, path.read_text(encoding="utf-8"), _data(study, data))
 

