@@ -12,6 +12,7 @@ from harness.cli import (
     check,
     fidelity,
     init,
+    loadtest,
     ls,
     model,
     plan,
@@ -19,6 +20,7 @@ from harness.cli import (
     profile,
     run,
     schema,
+    serve,
     show,
     simulate,
     status,
@@ -45,6 +47,8 @@ for command in (run.run, init.init, validate.validate, status.status, show.show,
     app.command()(command)
 app.command()(accuracy.accuracy)
 app.command()(profile.profile)
+app.command()(serve.serve)
+app.command()(loadtest.loadtest)
 app.command()(fidelity.fidelity)
 app.command()(plan.plan)
 app.command()(simulate.simulate)
