@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thunderserve.engine.messages import Role, Sampling, Submit, Target
-from thunderserve.engine.replica.core import Replica, TooLongError
+from thunderserve.engine.replica.core import FullError, Replica, TooLongError
 from thunderserve.engine.replica.sequence import Sequence
 
 CHUNKED = Role("both", "chunked", 6, 16)
@@ -138,6 +138,14 @@ def test_what_cannot_ever_fit_is_refused_in_words() -> None:
     replica.submit(Submit(1, tuple(range(30)), Sampling(20), decode_at=TARGET))  # only its prompt has to fit
     with pytest.raises(KeyError, match="request 1 is here"):
         replica.submit(Submit(1, (1,), Sampling(1)))
+
+
+def test_a_full_replica_says_that_another_may_take_it() -> None:
+    replica = replica_of(blocks=100)
+    for number in range(16):
+        replica.submit(Submit(number, (1,), Sampling(1)))
+    with pytest.raises(FullError, match="16 requests are here"):
+        replica.submit(Submit(16, (1,), Sampling(1)))
 
 
 def test_a_shared_beginning_is_computed_once_and_evicted_only_when_blocks_run_out() -> None:

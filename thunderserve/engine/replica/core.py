@@ -24,6 +24,10 @@ class TooLongError(ValueError):
     """It can never be served, here or by another worker of this model."""
 
 
+class FullError(RuntimeError):
+    """It cannot be taken in now; another worker may."""
+
+
 class Done(NamedTuple):
     """What a step gave."""
 
@@ -83,6 +87,7 @@ class Replica:
 
         Raises:
             TooLongError: it does not fit into the context or the memory.
+            FullError: there are too many.
             KeyError: its number is in use.
         """
         if submit.id in self._sequences:
@@ -253,7 +258,7 @@ class Replica:
         if blocks_for(here, self.block_tokens) > self.blocks.count:
             raise TooLongError(f"{here} tokens do not fit into {self.blocks.count} blocks of {self.block_tokens}")
         if not self._rows:
-            raise TooLongError(f"{len(self._sequences)} requests are here already, as many as there can be")
+            raise FullError(f"{len(self._sequences)} requests are here already, as many as there can be")
 
     def _look_up(self) -> None:
         """Tell the batcher how much of what waits is in memory already."""

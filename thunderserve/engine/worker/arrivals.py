@@ -9,8 +9,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from thunderserve.engine.messages import MessageError, Submit, decode
-from thunderserve.engine.replica.core import Replica, TooLongError
+from thunderserve.engine.messages import Submit, decode
+from thunderserve.engine.replica.core import FullError, Replica
 from thunderserve.engine.replica.memory import PagedMemory
 from thunderserve.engine.replica.sequence import Sequence
 from thunderserve.engine.transfer.events import Arrived, Broken, Completed, Offered
@@ -71,7 +71,7 @@ class Arrivals:
             self.cancel(submit.id)  # an earlier attempt of the same request, of which the cancel may be on its way
             self._replica.end(submit.id)
             sequence = self._replica.submit(submit, arrived=True)
-        except (MessageError, TooLongError, KeyError, ValueError) as error:
+        except (FullError, KeyError, ValueError) as error:  # no message, too long: these are ValueErrors
             self._receiver.refuse(event.id, str(error))
             return
         self._coming[event.id] = sequence

@@ -7,7 +7,7 @@ import threading
 import time
 
 from thunderserve.engine.messages import Beat, Cancel, Emitted, Failed, Handed, Role, Stop, Submit
-from thunderserve.engine.replica.core import Replica, TooLongError
+from thunderserve.engine.replica.core import FullError, Replica, TooLongError
 from thunderserve.engine.replica.memory import PagedMemory
 from thunderserve.engine.replica.model import Model
 from thunderserve.engine.replica.step import Step
@@ -90,7 +90,7 @@ class Worker:
                 try:
                     self._know(message)
                     self._replica.submit(message)
-                except (TooLongError, KeyError) as error:
+                except (TooLongError, FullError, KeyError) as error:
                     self._line.say(Failed(message.id, str(error), again=not isinstance(error, TooLongError)))
             elif isinstance(message, Cancel):
                 self._replica.end(message.id, time.time())
