@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 RATES_PER_S = {"azure-code": 14.0, "azure-conv": 9.0}
 """Loads of cloud-32 with LLaMA-30B under which good plans attain most, not all."""
+LONGER = 4
+"""A search's longer sample over its short one, as in the defaults of the system."""
 MODELS = ("llama-7b", "llama-13b")
 LOADS = (0.6, 1.6)
 """Range of a random problem's rate over the capacity of its first plan."""
@@ -93,7 +95,7 @@ def case_of(name: str, problem: Problem, phases: Phases, requests: int = 600) ->
     from thunderserve.scheduler.search import start
     from thunderserve.scheduler.system import System
 
-    lower = System(requests=requests).lower(problem)
+    lower = System(requests=requests, longer_requests=LONGER * requests).lower(problem)
     return Case(name, problem, lower, start(lower, phases, "cluster", np.random.default_rng(0)))
 
 

@@ -82,14 +82,14 @@ def search(case: Case, method_name: str, method: Method, seed: int, budget: Budg
     from thunderserve.scheduler.methods.space import improve
     from thunderserve.scheduler.moves import SPLIT
     from thunderserve.scheduler.search import start
-    from thunderserve.scheduler.select import choose
+    from thunderserve.scheduler.select import choose, last_round
 
     rng = np.random.default_rng(seed)
     first = case.start if init == "cluster" else start(case.lower, SPLIT, "random", rng)
     space = space_of(case.lower, SPLIT, case.start)
-    outcome, ledger = improve(method, first, space, budget.stop(), rng, clock=time.process_time)
+    _, ledger = improve(method, first, space, budget.stop(), rng, clock=time.process_time)
     estimated = len(case.lower.estimated)
-    chosen = choose(case.problem, case.lower, outcome, requests=3000, finalists=6)
+    chosen = choose(case.lower, case.lower.race.finished, last_round(case.problem, case.lower, 3000), finalists=12)
     return Run(
         problem=case.name,
         method=method_name,

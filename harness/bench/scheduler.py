@@ -1,9 +1,10 @@
 """``harness bench scheduler``: how fast ThunderServe's planner is, how near the optimum, and what its plans look like.
 
 Times are CPU seconds of this one process, after compilation. Sections: ``search`` (cloud-32 under both Azure workloads: time to
-within 1 % of the best score known, speed, error of the estimate, gap to the bound), ``lightweight`` (rescheduling), ``truth``
-(against every solution of small random clusters), ``starts`` (clustered against random), ``shapes`` (who prefills, who
-decodes), ``scale`` (128 cards; 1,024 with ``--large``).
+within 1 % of the best score known, speed, error of the estimate, gap to the bound), ``saturation`` (near capacity: what plans
+of a limited time are worth on fresh requests, with and without the search's longer sample), ``lightweight`` (rescheduling),
+``shapes`` (who prefills, who decodes), ``scale`` (128 cards; 1,024 with ``--large``). ``harness bench search`` holds searches
+against all solutions of small clusters, and starts against each other.
 """
 
 from __future__ import annotations
@@ -15,13 +16,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import TYPE_CHECKING
 
-import numpy as np
+from harness.bench import _search_problems
 
 if TYPE_CHECKING:
-    from thunderserve.cost.alone import Alone
     from thunderserve.policy import Problem
     from thunderserve.scheduler.score import Score
     from thunderserve.scheduler.search import Found
@@ -40,8 +39,8 @@ def main(arguments: list[str]) -> int:
     """Print the sections asked for (all but the large ones by default)."""
     parser = argparse.ArgumentParser(prog="harness bench scheduler", description=__doc__)
     parser.add_argument("sections", nargs="*", choices=[[], *SECTIONS], help="which to run; all by default")
-    parser.add_argument("--clusters", type=int, default=40, help="small clusters that are searched exhaustively")
     parser.add_argument("--seeds", type=int, default=5, help="seeds of searches that are repeated")
+    parser.add_argument("--seconds", type=float, default=2.0, help="saturation: CPU seconds of a whole plan")
     parser.add_argument("--large", action="store_true", help="scale: 1,024 cards as well")
     options = parser.parse_args(arguments)
     for name in options.sections or SECTIONS:
@@ -56,40 +55,13 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-@cache
-def _alone(model: str) -> Alone:
-    from thunderserve.cost.alone import alone_on
-    from thunderserve.cost.roofline import Roofline
-    from thunderserve.spec.load import load_gpu, load_model
+def problem_of(cluster: Cluster | str, workload: str, rate_per_s: float, catalogue: str = "datasheet") -> Problem:
+    """LLaMA-30B under a workload of the catalogue; a cluster by name has the cards of ``catalogue``."""
+    from thunderserve.spec.load import load_cluster
 
-    return alone_on(load_model(model), load_gpu("a100-80g", "datasheet"), Roofline())
-
-
-def problem_of(
-    cluster: Cluster | str, workload: str, rate_per_s: float, *, model: str = "llama-30b", catalogue: str = "datasheet",
-    scale: float = 5.0, seed: int = 0,
-) -> Problem:  # fmt: skip
-    """A planning problem on shipped nouns."""
-    from thunderserve.cost.roofline import Roofline
-    from thunderserve.policy import Problem
-    from thunderserve.spec.load import load_cluster, load_model
-    from thunderserve.spec.slo import Slo
-    from thunderserve.workload.build import load as load_workload
-
-    spec, drawn = load_model(model), load_workload(workload)
-    used = (
-        load_cluster(cluster, "paper" if catalogue == "paper" else "datasheet") if isinstance(cluster, str) else cluster
-    )
-    return Problem(
-        cluster=used,
-        model=spec,
-        rate_per_s=rate_per_s,
-        slo=Slo(scale=scale),
-        sample=lambda requests, rate, number: drawn.sample(requests, rate, number, max_context=spec.max_context),
-        alone=_alone(model),
-        costs=Roofline(),
-        seed=seed,
-    )
+    if isinstance(cluster, str):
+        cluster = load_cluster(cluster, "paper" if catalogue == "paper" else "datasheet")
+    return _search_problems.problem_of(cluster, "llama-30b", workload, rate_per_s)
 
 
 @dataclass
@@ -140,7 +112,7 @@ def search_section(options: argparse.Namespace) -> Iterator[str]:
         plan, found, course, _ = runs[0]
         outcome = found.outcomes[0]
         bound = upper_bound(System().lower(problem))
-        sample = System().requests
+        sample = System().requests + System().longer_requests
         yield (
             f"{workload} at {rate:g}/s: within 1 % of the best known ({best:.3f}) after "
             f"{statistics.median(reached):.2f} CPU s (median of {len(runs)} seeds, worst {max(reached):.2f}); "
@@ -148,7 +120,7 @@ def search_section(options: argparse.Namespace) -> Iterator[str]:
         )
         yield (
             f"  {outcome.steps / course.at_s[-1]:.0f} steps/s, "
-            f"{outcome.scored * sample / course.at_s[-1]:,.0f} simulated requests/s (of the whole search's time)"
+            f"{outcome.scored / course.at_s[-1]:,.0f} solutions scored/s (of the whole search's time)"
         )
         yield (
             f"  attainment {found.searched:.3f} on the search's {sample} requests, {found.estimate.attainment:.3f} in closed "
@@ -157,6 +129,24 @@ def search_section(options: argparse.Namespace) -> Iterator[str]:
             f"{bound.capacity_per_s:.1f}/s"
         )
         yield f"  {_described(plan, problem.cluster)}"
+
+
+def saturation_section(options: argparse.Namespace) -> Iterator[str]:
+    """Plans of ``--seconds`` CPU seconds near capacity, judged on four samples that neither search has seen."""
+    from harness.bench._search_saturation import PROBLEMS, judged
+    from thunderserve.scheduler.system import System
+
+    _warm()
+    systems = {"both samples": System(), "the short one": System(longer_requests=0)}
+    for name, make in PROBLEMS.items():
+        found = {
+            label: [judged(replace(system, seed=seed), make(seed), options.seconds) for seed in range(options.seeds)]
+            for label, system in systems.items()
+        }
+        yield f"{name}: " + "; ".join(
+            f"{label} {statistics.mean(values):.4f} [{min(values):.4f}, {max(values):.4f}]"
+            for label, values in found.items()
+        )
 
 
 def lightweight_section(_: argparse.Namespace) -> Iterator[str]:
@@ -212,69 +202,6 @@ def _without(problem: Problem, lost: tuple[int, ...]) -> Problem:
     return replace(problem, cluster=type(cluster).model_validate(smaller.model_dump()))
 
 
-def truth_section(options: argparse.Namespace) -> Iterator[str]:
-    """Small random clusters, models, rates and links, against every solution."""
-    from thunderserve.scheduler.exhaustive import best_of_all
-    from thunderserve.scheduler.moves import SPLIT
-    from thunderserve.scheduler.search import climb, start
-    from thunderserve.scheduler.system import System
-
-    gaps, seconds, solutions = [], [0.0, 0.0], 0
-    for number in range(options.clusters):
-        problem = _small(number)
-        lower = System(requests=300).lower(problem)
-        began = time.process_time()
-        try:
-            _, best, count = best_of_all(lower, SPLIT)
-        except ValueError:
-            continue
-        middle = time.process_time()
-        fresh = System(requests=300, seed=number)
-        settings = fresh.settings(problem)
-        again = fresh.lower(problem)
-        outcome = climb(again, settings, start(again, SPLIT, "cluster", np.random.default_rng(number)))
-        seconds = [seconds[0] + middle - began, seconds[1] + time.process_time() - middle]
-        solutions += count
-        gaps.append(best.attainment - outcome.score.attainment)
-    exact = sum(gap <= 0 for gap in gaps)
-    yield (
-        f"{len(gaps)} clusters of 2 to 8 cards ({solutions:,} solutions): best attainment found in {exact} "
-        f"({exact / len(gaps):.1%}), worst gap {max(gaps):.4f}; {seconds[1]:.0f} CPU s against {seconds[0]:.0f} for all"
-    )
-
-
-def _small(number: int) -> Problem:
-    from thunderserve.spec.generate import random_cluster
-
-    rng = np.random.default_rng((17, number))
-    devices = int(rng.integers(2, 9))
-    model = ("llama-7b", "llama-13b")[int(rng.integers(2))]
-    cluster = random_cluster(devices, number, node_sizes=(1, 2, 4))
-    workload = ("azure-code", "azure-conv")[int(rng.integers(2))]
-    rate = devices * float(rng.uniform(0.3, 2.0))
-    return problem_of(cluster, workload, rate, model=model, scale=float(rng.uniform(2, 8)), seed=number)
-
-
-def starts_section(options: argparse.Namespace) -> Iterator[str]:
-    """Best attainment by step from clustered and from random starts."""
-    from thunderserve.scheduler.system import System
-
-    for workload, rate in LOADS.items():
-        problem = problem_of("cloud-32", workload, rate)
-        for init in ("cluster", "random"):
-            courses = []
-            for seed in range(options.seeds):
-                system = System(seed=seed, init="cluster" if init == "cluster" else "random", steps=40, no_gain=40)
-                courses.append(timed(system, problem)[2].best)
-            bests = np.array(courses)
-            shown = [0, 4, 9, 19, 39]
-            steps = ", ".join(
-                f"{step + 1}: {np.mean(bests[:, step]):.3f} [{bests[:, step].min():.3f}, {bests[:, step].max():.3f}]"
-                for step in shown
-            )
-            yield f"{workload}, {init} start, best attainment after step (mean [min, max] of {options.seeds}): {steps}"
-
-
 def shapes_section(_: argparse.Namespace) -> Iterator[str]:
     """Who prefills and who decodes, by catalogue, workload and load."""
     from thunderserve.scheduler.system import System
@@ -325,9 +252,8 @@ def scale_section(options: argparse.Namespace) -> Iterator[str]:
 Section = Callable[[argparse.Namespace], Iterator[str]]
 SECTIONS: dict[str, Section] = {
     "search": search_section,
+    "saturation": saturation_section,
     "lightweight": lightweight_section,
-    "truth": truth_section,
-    "starts": starts_section,
     "shapes": shapes_section,
     "scale": scale_section,
 }

@@ -22,6 +22,7 @@ from thunderserve.scheduler.methods.partitions import crossed, cut_along, leaves
 from thunderserve.scheduler.methods.space import Method, Space, improve
 from thunderserve.scheduler.methods.traits import NAMES
 from thunderserve.scheduler.moves import SPLIT
+from thunderserve.scheduler.race import Race
 from thunderserve.scheduler.search import Settings, climb, start
 from thunderserve.scheduler.solution import Cards, Group, Solution, canonical, solution_of
 from thunderserve.scheduler.stops import after_steps, any_of
@@ -130,7 +131,7 @@ def first(lower: Lower) -> Solution:
 
 
 def cold(lower: Lower) -> Lower:
-    return Lower(lower.estimator, lower.simulation, lower.keep)
+    return Lower(lower.estimator, Race(lower.simulation), lower.keep)
 
 
 @pytest.mark.parametrize("name", methods(Policy()))

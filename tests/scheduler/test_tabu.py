@@ -1,9 +1,11 @@
 """The search itself, on a landscape that can be read by eye."""
 
+import itertools
+
 import numpy as np
 import pytest
 
-from thunderserve.scheduler.stops import after_seconds, after_steps, any_of, at_score, without_gain
+from thunderserve.scheduler.stops import after_steps, any_of, at_score, at_time, without_gain
 from thunderserve.scheduler.tabu import Parameters, Step, tabu_search
 
 HEIGHTS = [0, 3, 5, 4, 2, 1, 2, 6, 9, 4]  # a lesser peak at 2, the highest at 8
@@ -50,7 +52,8 @@ def test_nothing_is_scored_twice_and_every_step_is_seen() -> None:
         (after_steps(3), 3),
         (at_score(5), 2),
         (without_gain(4), 6),
-        (any_of(after_steps(50), after_seconds(0.0)), 0),
+        (at_time(3.5, itertools.count().__next__), 4),
+        (any_of(after_steps(50), at_time(5.0, lambda: 5.0)), 0),
     ],
 )
 def test_stops(stop, steps: int) -> None:

@@ -3,11 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from scenarios import TICK, Scenario, coarse_table, scenarios, step_table
 from test_twin import assert_agrees
 
 from thunderserve.serving.pool import Limits
 from thunderserve.serving.router import Router
+from thunderserve.simulator.dense import Layouts
 from thunderserve.simulator.fleet import Fleet, ReplicaSetup, RouteSetup
 
 ROOMY = Limits(False, 1, 4, 10_000, 0, 32, 512)
@@ -24,6 +26,11 @@ def trace(count: int, gap_s: float, prompt: int, output: int, seed: int = 0):
     rng = np.random.default_rng(seed)
     arrivals = np.cumsum(rng.exponential(gap_s, count))
     return arrivals, rng.integers(1, prompt, count), rng.integers(1, output, count)
+
+
+def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    """Field by field: what lies between the fields is nobody's."""
+    return all(a[name].tobytes() == b[name].tobytes() for name in a.dtype.names or ())
 
 
 def agree(replicas, routes, trace_, router=Router.SHARES, links=1) -> np.ndarray:
@@ -119,7 +126,7 @@ def test_recording_changes_nothing_and_the_series_adds_up(scenario: Scenario) ->
     fleet = Fleet(scenario.replicas, scenario.routes, scenario.router, scenario.links)
     columns = scenario.arrivals, scenario.prompts, scenario.outputs
     plain, recorded = fleet.run(*columns), fleet.run(*columns, series=True)
-    assert recorded.requests.tobytes() == plain.requests.tobytes()
+    assert same_bits(recorded.requests, plain.requests)
     flights = recorded.flights
     assert len(flights) == recorded.replicas["flights"].sum() == plain.replicas["flights"].sum()
     assert flights["steps"].sum() == recorded.replicas["steps"].sum() == plain.replicas["steps"].sum()
@@ -133,7 +140,28 @@ def test_recording_changes_nothing_and_the_series_adds_up(scenario: Scenario) ->
 def test_the_same_input_gives_the_same_bytes() -> None:
     fleet = Fleet([setup(ROOMY), setup(ROOMY, 1)], [RouteSetup(0, 1)])
     columns = trace(500, 0.01, 90, 70)
-    assert fleet.run(*columns).requests.tobytes() == fleet.run(*columns).requests.tobytes()
+    assert same_bits(fleet.run(*columns).requests, fleet.run(*columns).requests)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(scenarios(), min_size=2, max_size=3))
+def test_fleets_that_share_layouts_do_what_they_do_alone(given_scenarios: list[Scenario]) -> None:
+    layouts = Layouts()
+    for scenario in [*given_scenarios, *given_scenarios]:  # the second time all tables have been laid out before
+        shape = scenario.replicas, scenario.routes, scenario.router, scenario.links
+        alone, sharing = Fleet(*shape), Fleet(*shape, layouts=layouts)
+        columns = scenario.arrivals, scenario.prompts, scenario.outputs
+        assert sharing.reals.tobytes() == alone.reals.tobytes()
+        assert sharing.pool.ints.tobytes() == alone.pool.ints.tobytes()
+        assert same_bits(sharing.pool.replicas, alone.pool.replicas)
+        assert same_bits(sharing.run(*columns).requests, alone.run(*columns).requests)
+
+
+def test_a_table_is_laid_out_once_for_each_largest_batch() -> None:
+    layouts, table = Layouts(), setup(ROOMY).table
+    assert layouts(table, 8) is layouts(table, 8)
+    assert layouts(table, 4).rows["width"][0] == 5
+    assert layouts(setup(ROOMY).table, 8) is not layouts(table, 8)
 
 
 def test_no_requests_and_simultaneous_requests() -> None:

@@ -3,9 +3,10 @@
 The worker connects and says ``Hello``; from then on both speak when they have something to say. Small things only: prompts,
 tokens, states. Keys and values travel from worker to worker, see ``thunderserve.engine.transfer``.
 
-Every attempt at a request has a number of its own, so that what an earlier one still says is told apart. A colocated worker gets it with ``Submit`` and says ``Emitted`` until a token has a
-reason to be the last. On the way of two phases the prefill worker gets it with ``decode_at``, says the first token, hands the
-keys and values over (``Handed``), and the decode worker, which got the ``Submit`` as the note of the transfer, says the rest.
+Every attempt at a request has a number of its own, so that what an earlier one still says is told apart. A colocated worker
+gets it with ``Submit`` and says ``Emitted`` until a token has a reason to be the last. On the way of two phases the prefill
+worker gets it with ``decode_at``, says the first token, hands the keys and values over (``Handed``), and the decode worker,
+which got the ``Submit`` as the note of the transfer, says the rest.
 """
 
 from __future__ import annotations

@@ -10,11 +10,10 @@ from dataclasses import replace
 
 from thunderserve.scheduler.estimate import Arc, Estimate
 from thunderserve.scheduler.lower import Lower
-from thunderserve.scheduler.sample import Sample
-from thunderserve.scheduler.score import Simulation
+from thunderserve.scheduler.race import Race
+from thunderserve.scheduler.sample import at_rate
 from thunderserve.scheduler.solution import Cards, Solution, canonical
 from thunderserve.scheduler.start import Capable, bandwidth_tree
-from thunderserve.spec.trace import Trace
 
 PART_CARDS = 48
 """Cards of a part, at most (unless one node has more)."""
@@ -70,11 +69,10 @@ def _merged(parts: list[Cards], able: Capable) -> list[Cards]:
 
 def at_share(lower: Lower, share: float) -> Lower:
     """The same lower level for a share of the requests: the same lengths, arrivals farther apart."""
-    sample = lower.estimator.sample
-    trace = Trace(sample.trace.arrival_s / share, sample.trace.prompt_tokens, sample.trace.output_tokens)
-    part: Sample = replace(sample, rate_per_s=sample.rate_per_s * share, trace=trace)
-    estimator = replace(lower.estimator, sample=part)
-    return Lower(estimator, Simulation(lower.estimator.deduce, part, _setups=lower.simulation._setups), lower.keep)
+    short, long = lower.race.short, lower.race.long
+    part = at_rate(short.sample, short.sample.rate_per_s * share)
+    longer = None if long is None else long.on(at_rate(long.sample, part.rate_per_s))
+    return Lower(replace(lower.estimator, sample=part), Race(short.on(part), longer), lower.keep)
 
 
 def joined(estimates: list[tuple[Estimate, float]]) -> Estimate:

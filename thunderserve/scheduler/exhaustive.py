@@ -24,7 +24,7 @@ def best_of_all(lower: Lower, phases: Phases) -> tuple[Solution, Score, int]:
     for solution in solutions(tuple(enumerate(lower.inventory.counts)), phases):
         if not lower.feasible(solution) or lower.estimate(solution) is None:
             continue
-        score = lower.score(solution)
+        score = lower.race.whole(lower.needed(solution))
         count += 1
         if best is None or score > best[1]:
             best = solution, score

@@ -13,12 +13,15 @@ from thunderserve.scheduler.estimate import DEFAULT_ORCHESTRATION, Estimate, Est
 from thunderserve.scheduler.inventory import Inventory, take_stock
 from thunderserve.scheduler.layer_costs import LayerCostBook
 from thunderserve.scheduler.pairs import Passages
-from thunderserve.scheduler.sample import Sample, draw
+from thunderserve.scheduler.race import Race
+from thunderserve.scheduler.sample import Sample, draw, further
 from thunderserve.scheduler.score import Score, Simulation
 from thunderserve.scheduler.solution import Cards, Group, Solution
 from thunderserve.spec.kv import KvCodec
 from thunderserve.spec.plan import Phase
 
+LONGER_SEED = 4001
+"""Added to the planner's seed for the longer sample of a search."""
 ROOMY = 12
 """Cards of a group of several kinds; none larger is tried."""
 
@@ -28,7 +31,7 @@ class Lower:
     """Estimates and scores of solutions for one problem."""
 
     estimator: Estimator
-    simulation: Simulation
+    race: Race
     keep: int = 4
     """Neighbours a step that are worth a simulation: the best by estimate."""
     estimated: dict[Solution, Estimate | None] = field(default_factory=dict)
@@ -38,6 +41,11 @@ class Lower:
         """The cards."""
         return self.estimator.deduce.inventory
 
+    @property
+    def simulation(self) -> Simulation:
+        """Of the short sample."""
+        return self.race.short
+
     def estimate(self, solution: Solution) -> Estimate | None:
         """The closed forms' view; None if a group cannot hold the model."""
         if solution not in self.estimated:
@@ -45,8 +53,8 @@ class Lower:
         return self.estimated[solution]
 
     def score(self, solution: Solution) -> Score:
-        """The objective. Raises ValueError for a solution that cannot run."""
-        return self.simulation(self.needed(solution))
+        """The objective of a search. Raises ValueError for a solution that cannot run."""
+        return self.race(self.needed(solution))
 
     def needed(self, solution: Solution) -> Estimate:
         """The estimate of a solution that can run. Raises ValueError otherwise."""
@@ -95,15 +103,19 @@ def lower_level(
     batching: BatchingRules = DEFAULT_BATCHING,
     orchestration: Orchestration = DEFAULT_ORCHESTRATION,
     requests: int = 600,
+    longer_requests: int = 0,
     strata: int = 48,
     keep: int = 4,
     sample: Sample | None = None,
 ) -> Lower:
-    """Prepare for ``problem``: draw the sample, price the stages."""
+    """Prepare for ``problem``: draw the sample, price the stages. Without ``longer_requests`` scores are of one sample."""
     inventory = take_stock(problem.cluster)
     drawn = sample or draw(problem, requests, strata, problem.seed)
     by_phase = batching.by_phase()
     book = LayerCostBook(problem.costs, problem.model, bounds_of(problem.model, by_phase))
     deduce = Deducer(inventory, problem.model, book, drawn, by_phase, MemoryRules())
     passages = Passages(inventory, problem.model, codecs, drawn.mean_prompt, problem.costs.codec_speed)
-    return Lower(Estimator(deduce, passages, drawn, orchestration), Simulation(deduce, drawn), keep)
+    short = Simulation(deduce, drawn)
+    longer = further(problem, drawn, longer_requests, problem.seed + LONGER_SEED) if longer_requests else None
+    race = Race(short, None if longer is None else short.on(longer))
+    return Lower(Estimator(deduce, passages, drawn, orchestration), race, keep)

@@ -25,7 +25,7 @@ Phasing = tuple[Phase, ...]
 
 @dataclass(frozen=True)
 class Rescheduled:
-    """The new plan, its score on the planner's sample, and how many assignments of phases were looked at."""
+    """The new plan, its score on the planner's samples, and how many assignments of phases were looked at."""
 
     plan: Plan
     score: Score
@@ -58,7 +58,7 @@ def reschedule(
         raise ValueError(
             f"what is left of the plan ({len(kept)} of {len(plan.replicas)} replicas) cannot serve both phases"
         )
-    scored = {one: lower.simulation(estimate) for one, estimate in ranked.items()}
+    scored = {one: lower.race.whole(estimate) for one, estimate in ranked.items()}
     best = max(scored, key=lambda one: scored[one])
     return Rescheduled(_replanned(plan, kept, ranked[best], lower.estimator.deduce), scored[best], len(seen))
 

@@ -6,7 +6,7 @@ whole draw, and its arrivals the rate that was asked for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -75,6 +75,19 @@ def draw(problem: Problem, requests: int, strata: int, seed: int) -> Sample:
         mean_context=float((steps * contexts).sum() / steps.sum()) if steps.any() else float(contexts.mean()),
         longest=int((whole.prompt_tokens + whole.output_tokens).max()),
     )
+
+
+def further(problem: Problem, sample: Sample, requests: int, seed: int) -> Sample:
+    """The same knowledge of the workload with another trace: ``requests`` requests of a draw of its own."""
+    drawn = draw(problem, requests, 1, seed)
+    return replace(sample, trace=drawn.trace, limits=drawn.limits)
+
+
+def at_rate(sample: Sample, rate_per_s: float) -> Sample:
+    """The same requests, arriving at another rate."""
+    trace = sample.trace
+    arrival_s = trace.arrival_s * (sample.rate_per_s / rate_per_s)
+    return replace(sample, rate_per_s=rate_per_s, trace=Trace(arrival_s, trace.prompt_tokens, trace.output_tokens))
 
 
 def trace_of(problem: Problem, whole: Trace, limits: Latencies, requests: int, seed: int) -> tuple[Trace, Latencies]:

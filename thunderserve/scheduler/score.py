@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from thunderserve.scheduler.estimate import Estimate
 from thunderserve.scheduler.layer_costs import put_together
 from thunderserve.scheduler.sample import Sample
 from thunderserve.serving.pool import FINISHED, Limits
+from thunderserve.simulator.dense import Layouts
 from thunderserve.simulator.fleet import Fleet, ReplicaSetup, RouteSetup
 
 
@@ -37,10 +38,19 @@ class Simulation:
     simulated: int = 0
     """Requests simulated so far."""
     _setups: dict[tuple[object, ...], ReplicaSetup] = field(default_factory=dict)
+    _layouts: Layouts = field(default_factory=Layouts)
+
+    def on(self, sample: Sample) -> Simulation:
+        """The same on another sample; what has been laid out is shared."""
+        return replace(self, sample=sample, simulated=0)
 
     def __call__(self, estimate: Estimate) -> Score:
         """The score of an estimate's solution and flows."""
-        return Score(self.attainment(estimate), estimate.capacity_per_s, -price_per_hour(self.deduce, estimate))
+        return self.score(estimate, self.attainment(estimate))
+
+    def score(self, estimate: Estimate, attainment: float) -> Score:
+        """The score at a known attainment."""
+        return Score(attainment, estimate.capacity_per_s, -price_per_hour(self.deduce, estimate))
 
     def attainment(self, estimate: Estimate) -> float:
         """Share of the sample that meets its limits."""
@@ -78,7 +88,8 @@ class Simulation:
                     passage.decode_s_per_token,
                 )
             )
-        return Fleet([self.setup(one) for one in estimate.configurations], routes, links=len(numbers))
+        setups = [self.setup(one) for one in estimate.configurations]
+        return Fleet(setups, routes, links=len(numbers), layouts=self._layouts)
 
     def setup(self, configuration: Configuration) -> ReplicaSetup:
         """Step table and limits of a configuration; one object for all that are alike."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,14 +15,17 @@ from thunderserve.scheduler.decompose import at_share, joined, parts_of, shares
 from thunderserve.scheduler.estimate import Estimate
 from thunderserve.scheduler.lower import Lower
 from thunderserve.scheduler.moves import Phases, moves_for, sampler
-from thunderserve.scheduler.score import Score
-from thunderserve.scheduler.select import choose, judge
+from thunderserve.scheduler.sample import at_rate
+from thunderserve.scheduler.score import Score, Simulation
+from thunderserve.scheduler.select import Chosen, choose, last_round
 from thunderserve.scheduler.solution import Cards, Group, Solution, canonical
 from thunderserve.scheduler.start import clustered, phased, shuffled
-from thunderserve.scheduler.stops import Stop, any_of, without_gain
+from thunderserve.scheduler.stops import Stop, any_of, at_time, without_gain
 from thunderserve.scheduler.tabu import DEFAULT_PARAMETERS, Outcome, Parameters, Step, tabu_search
 from thunderserve.spec.plan import Phase
 
+LAST_SHARE = 0.1
+"""Share of a limited time that is kept for the final round."""
 PART_NO_GAIN = 20
 """Steps without gain after which a part of a large cluster is left: it is one of many."""
 Watch = Callable[[Step[Solution, Score]], None]
@@ -40,8 +45,11 @@ class Settings:
     parameters: Parameters = DEFAULT_PARAMETERS
     seed: tuple[int, ...] = (0,)
     judged_requests: int = 3000
-    """Length of the sample of the final round."""
-    finalists: int = 6
+    """Length of each sample of the final round."""
+    finalists: int = 12
+    ends_s: float = math.inf
+    """When ``clock`` has to end the search and the final round."""
+    clock: Callable[[], float] = time.perf_counter
     part_cards: int = 48
     """Larger clusters are cut into parts of about this many cards."""
 
@@ -52,9 +60,9 @@ class Found:
 
     estimate: Estimate
     searched: float
-    """Attainment on the sample of the search."""
+    """Attainment on the samples of the search."""
     judged: Score
-    """On the longer sample of the final round."""
+    """On the first sample of the final round."""
     outcomes: tuple[Outcome[Solution, Score], ...]
     """One a part."""
 
@@ -98,39 +106,66 @@ def climb(lower: Lower, settings: Settings, first: Solution, watch: Watch = igno
 
 
 def run(problem: Problem, lower: Lower, settings: Settings, watch: Watch = ignore) -> Found:
-    """The best solution found: the same seed, the same answer (unless ``stop`` looks at the clock)."""
+    """The best solution found: the same seed, the same answer (unless it is the clock that ends the search)."""
+    last = last_round(problem, lower, settings.judged_requests)
     if sum(lower.inventory.counts) > 4 * settings.part_cards // 3:
-        return _by_parts(problem, lower, settings, watch)
+        return _by_parts(lower, settings, last, watch)
     first = start(lower, settings.phases, settings.init, np.random.default_rng(settings.seed))
-    outcome = climb(lower, settings, first, watch)
-    chosen = choose(problem, lower, outcome, requests=settings.judged_requests, finalists=settings.finalists)
+    chosen, outcome = _searched(lower, settings, first, last, watch)
     return Found(lower.needed(chosen.solution), chosen.searched.attainment, chosen.judged, (outcome,))
 
 
-def _by_parts(problem: Problem, lower: Lower, settings: Settings, watch: Watch) -> Found:
+def _searched(
+    lower: Lower, settings: Settings, first: Solution, last: Sequence[Simulation], watch: Watch
+) -> tuple[Chosen, Outcome[Solution, Score]]:
+    """Search, then choose by ``last``; both together end in time."""
+    now_s = settings.clock()
+    in_time = at_time(now_s + (1 - LAST_SHARE) * (settings.ends_s - now_s), settings.clock)
+    outcome = climb(lower, replace(settings, stop=any_of(settings.stop, in_time)), first, watch)
+
+    def over() -> bool:
+        return settings.clock() >= settings.ends_s
+
+    return choose(lower, lower.race.finished, last, finalists=settings.finalists, over=over), outcome
+
+
+def _by_parts(lower: Lower, settings: Settings, last: Sequence[Simulation], watch: Watch) -> Found:
     """Plan each part of a large cluster with the share of the requests that its first solution could carry."""
     parts = parts_of(lower, settings.part_cards)
     rough = at_share(lower, 1 / len(parts))
     rng = np.random.default_rng(settings.seed)
     firsts = [start(rough, settings.phases, settings.init, rng, cards) for cards in parts]
     parted = shares([rough.needed(first).capacity_per_s for first in firsts])
-    outcomes, best = [], []
+    outcomes, best, searched = [], [], 0.0
     for number, (first, share) in enumerate(zip(firsts, parted, strict=True)):
-        one = at_share(lower, share)
-        mine = replace(settings, seed=(*settings.seed, number), stop=any_of(settings.stop, without_gain(PART_NO_GAIN)))
-        outcome = climb(one, mine, first, watch)
+        one, mine = at_share(lower, share), _for_part(settings, number, len(parts))
+        own = [
+            simulation.on(at_rate(simulation.sample, lower.estimator.sample.rate_per_s * share)) for simulation in last
+        ]
+        chosen, outcome = _searched(one, mine, first, own, watch)
         outcomes.append(outcome)
-        best.append((one.needed(outcome.best), share))
+        best.append((one.needed(chosen.solution), share))
+        searched += chosen.searched.attainment * share
     whole = joined(best)
-    searched = sum(outcome.score.attainment * share for outcome, share in zip(outcomes, parted, strict=True))
-    return Found(whole, searched, judge(problem, lower, settings.judged_requests)(whole), tuple(outcomes))
+    return Found(whole, searched, last[0](whole), tuple(outcomes))
+
+
+def _for_part(settings: Settings, number: int, parts: int) -> Settings:
+    """The settings for one part: its own seed, less patience, an even share of the time that is left."""
+    now_s = settings.clock()
+    return replace(
+        settings,
+        seed=(*settings.seed, number),
+        stop=any_of(settings.stop, without_gain(PART_NO_GAIN)),
+        ends_s=now_s + (settings.ends_s - now_s) / (parts - number),
+    )
 
 
 def notes(lower: Lower, found: Found) -> dict[str, str]:
     """What a reader of the plan wants to know of the search; nothing that depends on the machine's speed."""
     steps, scored = sum(one.steps for one in found.outcomes), sum(one.scored for one in found.outcomes)
     parts = f" in {len(found.outcomes)} parts" if len(found.outcomes) > 1 else ""
-    sample = len(lower.estimator.sample.trace)
+    sample = lower.race.requests
     return {
         "search": f"{steps} steps{parts}, {scored} solutions simulated",
         "attainment": f"{found.judged.attainment:.4f} on requests the search had not seen; {found.searched:.4f} on its own "

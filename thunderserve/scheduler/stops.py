@@ -27,9 +27,9 @@ def after_steps(steps: int) -> Stop:
     return lambda progress: progress.step >= steps
 
 
-def after_seconds(seconds: float) -> Stop:
-    """Stop after this wall time: the plan then depends on the machine."""
-    return lambda progress: progress.elapsed_s >= seconds
+def at_time(ends_s: float, clock: Callable[[], float]) -> Stop:
+    """Stop once ``clock`` shows ``ends_s``: the plan then depends on the machine."""
+    return lambda _: clock() >= ends_s
 
 
 def without_gain(steps: int) -> Stop:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -38,17 +40,19 @@ class System:
     no_gain: int = 40
     """Stop after this many steps without a better score."""
     seconds: float | None = None
-    """Stop after this wall time as well; the plan then depends on the machine."""
+    """Wall time of the whole, the last choice included, if it is to be limited; the plan then depends on the machine."""
     neighbours: int = 32
     tenure: int = 12
     patience: int = 15
     simulate: int = 6
     """Neighbours a step that are simulated: the best by estimate."""
     requests: int = 600
-    """Requests of the sample a score is simulated on."""
+    """Requests of the sample that every score is simulated on."""
+    longer_requests: int = 2400
+    """Requests of a second sample, for those that keep up with the best on the first; 0: none."""
     judged_requests: int = 3000
-    """Requests, not seen by the search, on which its best solutions are judged at the end."""
-    finalists: int = 6
+    """Requests of each sample, not seen by the search, on which its best solutions are judged at the end."""
+    finalists: int = 12
     seed: int = 0
     saturation_tokens: int = 2048
     max_sequences: int = 256
@@ -63,8 +67,9 @@ class System:
         from thunderserve.scheduler import search as upper
         from thunderserve.scheduler.materialise import plan_of
 
+        settings = self.settings(problem)  # the clock runs from here
         lower = self.lower(problem)
-        found = upper.run(problem, lower, self.settings(problem), watch or upper.ignore)
+        found = upper.run(problem, lower, settings, watch or upper.ignore)
         batching = lower.estimator.deduce.batching
         plan = plan_of("thunderserve", lower.inventory, found.estimate, batching, upper.notes(lower, found))
         plan.check(problem.cluster, problem.model)
@@ -82,15 +87,15 @@ class System:
         from thunderserve.scheduler import stops
         from thunderserve.scheduler.tabu import Parameters
 
-        timed = [stops.after_seconds(self.seconds)] if self.seconds is not None else []
         return upper.Settings(
             phases=self.phases,
-            stop=stops.any_of(stops.after_steps(self.steps), stops.without_gain(self.no_gain), *timed),
+            stop=stops.any_of(stops.after_steps(self.steps), stops.without_gain(self.no_gain)),
             init=self.init,
             parameters=Parameters(neighbours=self.neighbours, tenure=self.tenure, patience=self.patience),
             seed=(self.seed, problem.seed),
             judged_requests=self.judged_requests,
             finalists=self.finalists,
+            ends_s=math.inf if self.seconds is None else time.perf_counter() + self.seconds,
         )
 
     @property
@@ -114,5 +119,6 @@ class System:
             batching=BatchingRules(self.saturation_tokens, self.max_sequences),
             orchestration=Orchestration(uniform=self.orchestration == "uniform"),
             requests=self.requests,
+            longer_requests=self.longer_requests,
             keep=self.simulate,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +11,11 @@ from numpy.typing import NDArray
 
 from thunderserve.cost.step_table import Floats, Ints, StepTable
 from thunderserve.simulator.world import TABLE
+
+KNOTS = ("token", "logit", "chunk", "context")
+"""The axes of a table; a row of TABLE has ``<axis>_n`` and ``<axis>_knots`` for each."""
+REALS = ("stage0", "token_s", "logit_s", "pair_s", "attend_s", "attend_slope", "base_s", "whole_s", "slope_s")
+"""The fields of TABLE that point into ``reals``, in the order in which their blocks lie there."""
 
 
 class DenseTables(NamedTuple):
@@ -19,17 +26,40 @@ class DenseTables(NamedTuple):
     reals: Floats
 
 
-def lay_out(tables: list[tuple[StepTable, int]]) -> DenseTables:
-    """Dense form of ``(table, largest decode batch)`` pairs, in their order."""
-    rows = np.zeros(len(tables), TABLE)
-    knots: list[Ints] = []
-    reals: list[Floats] = []
-    for row, (table, batch) in zip(rows, tables, strict=True):
-        _lay_out_one(row, table, batch, knots, reals)
-    return DenseTables(rows, np.concatenate(knots), np.concatenate(reals))
+@dataclass
+class Layouts:
+    """Tables laid out so far. Fleets that share one lay out a table once for each largest batch."""
+
+    _kept: dict[tuple[int, int], tuple[StepTable, DenseTables]] = field(default_factory=dict)
+    """The table is kept beside its layout, so that its identity is not given to another."""
+
+    def __call__(self, table: StepTable, batch: int) -> DenseTables:
+        """Dense form of one table for decode batches of up to ``batch``: one row, its own heaps."""
+        key = id(table), batch
+        if key not in self._kept:
+            self._kept[key] = table, lay_out(table, batch)
+        return self._kept[key][1]
 
 
-def _lay_out_one(row: Any, table: StepTable, batch: int, knots: list[Ints], reals: list[Floats]) -> None:
+def joined(tables: Sequence[DenseTables]) -> DenseTables:
+    """The rows of single tables, in their order, over common heaps."""
+    rows = np.empty(len(tables), TABLE)
+    for place, one in enumerate(tables):
+        rows[place] = one.rows[0]
+    for names, sizes in (
+        ([f"{axis}_knots" for axis in KNOTS], [len(one.knots) for one in tables]),
+        (REALS, [len(one.reals) for one in tables]),
+    ):
+        offsets = np.cumsum(sizes) - sizes
+        for name in names:
+            rows[name] += offsets
+    return DenseTables(
+        rows, np.concatenate([one.knots for one in tables]), np.concatenate([one.reals for one in tables])
+    )
+
+
+def lay_out(table: StepTable, batch: int) -> DenseTables:
+    """Dense form of one table for decode batches of up to ``batch``: one row, its own heaps."""
     token_knots, token_s = _two_knots(table.token_knots, table.token_s)
     logit_knots, logit_s = _two_knots(table.logit_knots, table.logit_s)
     chunk_knots, pair_s = _two_knots(table.chunk_knots, table.pair_s)
@@ -38,39 +68,29 @@ def _lay_out_one(row: Any, table: StepTable, batch: int, knots: list[Ints], real
     base = table.fixed_s[:, None] + linear(token_knots, token_s, batches) + linear(logit_knots, logit_s, batches)
     hops = table.hop_s.sum() + batches * table.hop_s_per_token.sum()
     whole = attend.sum(axis=0) + (base.sum(axis=0) + hops)[:, None]
-    row["width"] = batch + 1
     stage = np.stack([table.fixed_s, table.chunk_s, table.hop_s, table.hop_s_per_token], axis=1)
-    for name, column in (
-        ("token", token_knots),
-        ("logit", logit_knots),
-        ("chunk", chunk_knots),
-        ("context", context_knots),
-    ):
-        row[f"{name}_n"], row[f"{name}_knots"] = len(column), _append(knots, column)
-    for name, block in (
-        ("stage0", stage),
-        ("token_s", token_s),
-        ("logit_s", logit_s),
-        ("pair_s", pair_s),
-        ("attend_s", attend),
-        ("attend_slope", _slopes(context_knots, attend)),
-        ("base_s", base),
-        ("whole_s", whole),
-        ("slope_s", _slopes(context_knots, whole)),
-    ):
-        row[name] = _append(reals, block)
+    slopes = _slopes(context_knots, attend), _slopes(context_knots, whole)
+    rows = np.zeros(1, TABLE)
+    rows["width"] = batch + 1
+    columns = token_knots, logit_knots, chunk_knots, context_knots
+    for axis, column, first in zip(KNOTS, columns, _firsts(columns), strict=True):
+        rows[f"{axis}_n"], rows[f"{axis}_knots"] = len(column), first
+    blocks = stage, token_s, logit_s, pair_s, attend, slopes[0], base, whole, slopes[1]
+    for name, first in zip(REALS, _firsts(blocks), strict=True):
+        rows[name] = first
+    return DenseTables(rows, np.concatenate(columns), np.concatenate([block.ravel() for block in blocks]))
+
+
+def _firsts(blocks: Sequence[NDArray[Any]]) -> Ints:
+    """Where each block begins when they are put in a row."""
+    sizes = np.array([block.size for block in blocks])
+    return np.asarray(np.cumsum(sizes) - sizes)
 
 
 def _slopes(knots: Ints, values: Floats) -> Floats:
     """Slope of the segment that begins at each knot; the last continues the one before."""
     slopes = np.diff(values, axis=-1) / np.diff(knots)
     return np.concatenate([slopes, slopes[..., -1:]], axis=-1)
-
-
-def _append(heap: list[Any], block: NDArray[Any]) -> int:
-    offset = sum(len(part) for part in heap)
-    heap.append(np.ascontiguousarray(block).ravel())
-    return offset
 
 
 def _two_knots(knots: Ints, values: Floats) -> tuple[Ints, Floats]:

@@ -14,7 +14,7 @@ import numpy as np
 from thunderserve.cost.step_table import StepTable
 from thunderserve.serving.pool import NONE, Ints, Limits, Pool, Rows, empty_pool, new_requests
 from thunderserve.serving.router import ROUTE, Router, new_routes
-from thunderserve.simulator.dense import lay_out
+from thunderserve.simulator.dense import KNOTS, Layouts, joined
 from thunderserve.simulator.loop import advance, chain_all, route_all
 from thunderserve.simulator.world import COUNTERS, COURSE, FLIGHT, MACHINE, PATH, TRANSFER, Floats, World
 
@@ -54,12 +54,18 @@ class Outcome:
 class Fleet:
     """Replicas and routes, laid out once. ``run`` keeps no state between traces.
 
-    Raises ValueError for a route that names no replica, a limit below its least value, shares that are negative, and replicas
-    that hand over in a circle.
+    Fleets of the same tables can share ``layouts``. Raises ValueError for a route that names no replica, a limit below its
+    least value, shares that are negative, and replicas that hand over in a circle.
     """
 
     def __init__(
-        self, replicas: list[ReplicaSetup], routes: list[RouteSetup], router: Router = Router.SHARES, links: int = 0
+        self,
+        replicas: list[ReplicaSetup],
+        routes: list[RouteSetup],
+        router: Router = Router.SHARES,
+        links: int = 0,
+        *,
+        layouts: Layouts | None = None,
     ) -> None:
         _check(replicas, routes, links)
         routes = sorted(routes, key=lambda route: (route.prefill, route.decode))
@@ -73,8 +79,9 @@ class Fleet:
 
         decoding = {route.decode for route in routes}  # the others need no rows for decode batches
         widths = [one.limits.max_sequences if place in decoding else 0 for place, one in enumerate(replicas)]
+        laid = Layouts() if layouts is None else layouts
         kinds = {(id(one.table), width): one.table for one, width in zip(replicas, widths, strict=True)}
-        tables = lay_out([(table, width) for (_, width), table in kinds.items()])
+        tables = joined([laid(table, width) for (_, width), table in kinds.items()])
         path_links = np.array([stages + link for route in routes for link in route.links], dtype=np.int64)
         self.pool = empty_pool(
             limits,
@@ -177,8 +184,8 @@ def _paths(routes: list[RouteSetup], link0: int) -> Rows:
 def _complete_rows(replicas: Rows, tables: Rows, knots0: int, busy0: int) -> None:
     """Fill what the simulator adds to the replica rows; ``knots0`` is where the tables' knots begin in ``ints``."""
     replicas["table"] = tables
-    for name in ("token_knots", "logit_knots", "chunk_knots", "context_knots"):
-        replicas["table"][name] += knots0
+    for axis in KNOTS:
+        replicas["table"][f"{axis}_knots"] += knots0
     replicas["leap"] = NONE
     replicas["next_s"] = np.inf
     replicas["place"] = replicas["slot"] = np.arange(len(replicas))
