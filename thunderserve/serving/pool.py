@@ -153,7 +153,7 @@ def empty_pool(
 
 def new_requests(count: int) -> Rows:
     """``count`` request rows that have not been served: times unset, status ``UNSERVED``."""
-    rows = np.empty(count, REQUEST)
+    rows = np.zeros(count, REQUEST)
     for name in ("prefill_start_s", "first_token_s", "transfer_start_s", "transfer_end_s", "finish_s"):
         rows[name] = np.nan
     rows["progress"] = rows["preemptions"] = rows["moves"] = rows["cached_tokens"] = 0
