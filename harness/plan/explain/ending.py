@@ -16,7 +16,11 @@ def judged(search: Search, verdict: Verdict) -> Section:
     system, exact = search.system, f"{(joint.value or 0) * 100:.1f} ({low * 100:.1f} to {high * 100:.1f})"
     measures = [
         ["closed form", "-", f"{found.estimate.attainment * 100:.1f}"],
-        ["simulated on the search's own sample", f"{system.requests:,}", f"{found.searched * 100:.1f}"],
+        [
+            "simulated on the search's own samples",
+            f"{system.requests + system.longer_requests:,}",
+            f"{found.searched * 100:.1f}",
+        ],
         ["simulated on the last round's sample", f"{system.judged_requests:,}", f"{found.judged.attainment * 100:.1f}"],
         ["full simulation on a trace of the workload", f"{len(verdict.trace):,}", exact],
         ["upper bound on any plan", "-", f"{search.bound.attainment * 100:.1f}"],
@@ -24,8 +28,9 @@ def judged(search: Search, verdict: Verdict) -> Section:
     table = grid(("measure", "requests", "in SLO, %"), measures)
     scored = sum(one.scored for one in search.found.outcomes)
     words = (
-        f"The search has looked at {scored} solutions on one short trace, so its best score is partly luck: the "
-        f"{search.system.finalists} best are judged on another one, and the winner is the plan. In capacity it has "
+        f"The search has looked at {scored} solutions on {system.requests:,} requests, and at those that kept up with the best "
+        f"on {system.longer_requests:,} more; its best score is still partly luck: the {system.finalists} best are judged on "
+        f"others, and the winner is the plan. In capacity it has "
         f"{found.judged.capacity_per_s:.3g} req/s in closed form; the relaxation allows {search.bound.capacity_per_s:.3g}."
     )
     files = ("thunderserve/scheduler/select.py", "thunderserve/scheduler/score.py", "thunderserve/scheduler/bound.py")

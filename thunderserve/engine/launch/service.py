@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
+from thunderserve.engine.checkpoint.ends import end_tokens
 from thunderserve.engine.front.app import build
 from thunderserve.engine.launch.launch import Launch
 from thunderserve.spec.errors import SpecError
@@ -40,9 +41,10 @@ class Service:
             LaunchError: a worker did not come up.
         """
         began_s = time.monotonic()
-        tokenizer = asyncio.get_running_loop().run_in_executor(None, load_tokenizer, self._model)  # meanwhile
+        words = asyncio.get_running_loop().run_in_executor(None, load_words, self._model)  # meanwhile
         await self._launch.start(timeout_s=timeout_s, seen=seen)
-        self._runner = web.AppRunner(build(self.coordinator, await tokenizer), shutdown_timeout=CLOSE_S)
+        tokenizer, ends = await words
+        self._runner = web.AppRunner(build(self.coordinator, tokenizer, ends), shutdown_timeout=CLOSE_S)
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, host, port).start()
@@ -57,8 +59,8 @@ class Service:
             await self._runner.cleanup()
 
 
-def load_tokenizer(model: str) -> Any:
-    """The tokenizer of a checkpoint. Takes seconds: transformers is imported."""
+def load_words(model: str) -> tuple[Any, tuple[int, ...] | None]:
+    """The tokenizer of a checkpoint, and the tokens that end an answer. Takes seconds: transformers is imported."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(model)
+    return AutoTokenizer.from_pretrained(model), end_tokens(model) or None

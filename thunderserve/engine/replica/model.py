@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
 
 from thunderserve.engine.replica import attention
 from thunderserve.engine.replica.attention import Batch, Compiled, Decode, Flash, Seen, gathered
@@ -41,7 +41,6 @@ class Model:
         self.dim = int(getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads)
         self.vocabulary = int(text.vocab_size)
         self.max_context = int(getattr(text, "max_position_embeddings", 2048))
-        self.ends = end_tokens(folder, config)
         self._decode = _decode_of(kind, self.device, self.dtype)
 
     @property
@@ -66,18 +65,6 @@ class Model:
         )  # fmt: skip
         logits: Tensor = found.logits[0]
         return choose(logits, [(one.sampling, one.emitted) for one in step.sampled]) if len(rows) else []
-
-
-def end_tokens(folder: str, config: Any) -> tuple[int, ...]:
-    """Ids that end an answer, as the model's generation settings have them, or its configuration."""
-    try:
-        given: Any = GenerationConfig.from_pretrained(folder).eos_token_id
-    except OSError:
-        given = None
-    given = config.get_text_config().eos_token_id if given is None else given
-    if given is None:
-        return ()
-    return tuple(given) if isinstance(given, (list, tuple)) else (int(given),)
 
 
 def _decode_of(kind: str, device: torch.device, dtype: torch.dtype) -> Decode:
