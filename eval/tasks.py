@@ -40,6 +40,10 @@ LOCAL = {
 """Task -> its files below a data folder. CoQA's has one line a turn, because the task asks the last question of each line."""
 
 
+FEWSHOT_SEED = 1234
+"""Of the choice of solved questions before a question, as lm-eval's evaluator has it."""
+
+
 def build(task: str, data: str | None) -> Any:
     """The ``ConfigurableTask`` of lm-eval called ``task``.
 
@@ -60,7 +64,9 @@ def build(task: str, data: str | None) -> Any:
         files = {split: str(_found(Path(data) / name)) for split, name in source.files.items()}
         config |= {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": {"data_files": files}}
         config |= dict(source.settings)
-    return ConfigurableTask(config=config)
+    built = ConfigurableTask(config=config)
+    built.set_fewshot_seed(FEWSHOT_SEED)
+    return built
 
 
 def _found(path: Path) -> Path:

@@ -69,6 +69,16 @@ def test_the_reference_is_the_answer_on_file(questions: Path, name: str, expecte
     assert tasks.reference_of(task, next(iter(task.eval_docs))) == expected
 
 
+def test_the_solved_questions_before_a_question_are_the_same_in_every_run(questions: Path) -> None:
+    """Else a run that is taken up again, or repeated, asks other questions."""
+    prompts = []
+    for _ in range(2):
+        task = tasks.build("gsm8k", str(questions))
+        task.build_all_requests(samples=[0, 1])
+        prompts.append([instance.args[0] for instance in task.instances])
+    assert prompts[0] == prompts[1]
+
+
 def test_a_missing_file_is_named_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"train.jsonl: no such file; give the folder that holds it, or no folder"):
         tasks.build("gsm8k", str(tmp_path))
