@@ -21,6 +21,8 @@ from thunderserve.serving.blocks import blocks_for
 
 COLUMNS = ("phase", "tokens", "batch", "context", "seconds", "gpu", "tp", "model")
 BLOCK_TOKENS = 16
+VARIED = 24
+"""Prompts of so many tokens are measured at neighbouring lengths."""
 
 
 class Shape(NamedTuple):
@@ -108,7 +110,11 @@ def _decode(model: Model, memory: PagedMemory, shape: Shape, grid: Grid, rng: np
 
 
 def _prefill(model: Model, memory: PagedMemory, shape: Shape, grid: Grid, rng: np.random.Generator) -> list[float]:
-    """Whole prompts in one step; the context before them is found in memory, as a shared beginning is."""
+    """Whole prompts in one step; the context before them is found in memory, as a shared beginning is.
+
+    Long prompts differ by a token from repeat to repeat: the matrix library prepares itself for every new number of rows, which
+    costs some ten milliseconds on a CPU, and in real traffic hardly any prompt has the length of another.
+    """
     replica = _replica(grid, model, reuse=shape.context > 0)
     shared = rng.integers(0, model.vocabulary, blocks_for(shape.context, BLOCK_TOKENS) * BLOCK_TOKENS).tolist()
     if shared:
@@ -117,7 +123,10 @@ def _prefill(model: Model, memory: PagedMemory, shape: Shape, grid: Grid, rng: n
     taken = []
     for repeat in range(grid.repeats + 1):
         for number in range(shape.batch):
-            own = rng.integers(0, model.vocabulary, shape.tokens // shape.batch).tolist()
+            length = shape.tokens // shape.batch
+            own = rng.integers(
+                0, model.vocabulary, length + (repeat - grid.repeats // 2 if length >= VARIED else 0)
+            ).tolist()
             replica.submit(Submit(1 + repeat * shape.batch + number, (*shared, *own), Sampling(1)))
         taken.append(_turn(replica, model, memory))
     return taken[1:]
