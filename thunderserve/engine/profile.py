@@ -40,6 +40,8 @@ class Grid:
 
     prefill_tokens: tuple[int, ...] = (1, 16, 32, 64, 128, 256, 512)
     prefill_contexts: tuple[int, ...] = (0, 512)
+    least_after_context: int = 64
+    """Fewer new tokens are measured without a context only: a step's fixed cost is read off them, and decoding shares it."""
     packed: int = 4
     """Prompts that are also measured packed into one step."""
     decode_batches: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
@@ -56,7 +58,7 @@ class Grid:
                     yield Shape("decode", batch, batch, context)
         for tokens in self.prefill_tokens:
             for context in self.prefill_contexts:
-                if tokens + context < max_context:
+                if tokens + context < max_context and (context == 0 or tokens >= self.least_after_context):
                     yield Shape("prefill", tokens, 1, context)
             if tokens >= 8 * self.packed:
                 yield Shape("prefill", tokens, self.packed, 0)
