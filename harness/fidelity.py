@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.comparison import saved
+from harness.metrics.throughput import tokens_per_s
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,15 +32,8 @@ def _tail(name: str) -> Measure:
     return lambda records: float(np.nanpercentile(getattr(records.latencies, name), 99))
 
 
-def throughput(records: Records) -> float:
-    """Prompt and output tokens of finished requests a second, from 0 to the last token."""
-    done = records.finished
-    tokens = records.prompt_tokens[done].sum() + records.output_tokens[done].sum()
-    return float(tokens / np.nanmax(records.finish_s))
-
-
 MEASURES: dict[str, Measure] = {
-    "mean TTFT": _mean("ttft_s"), "mean TPOT": _mean("tpot_s"), "mean E2E": _mean("e2e_s"), "tokens/s": throughput,
+    "mean TTFT": _mean("ttft_s"), "mean TPOT": _mean("tpot_s"), "mean E2E": _mean("e2e_s"), "tokens/s": tokens_per_s,
     "p99 TTFT": _tail("ttft_s"), "p99 TPOT": _tail("tpot_s"), "p99 E2E": _tail("e2e_s"),
 }  # fmt: skip
 """What is compared. With n requests a p99 is about the largest of n / 100 of them."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -18,7 +16,7 @@ from harness.load.outcome import LoadResult
 from harness.load.records import Summary, records_of, summary_of
 from harness.metrics import Measured
 from harness.result import Axes, Facts, View
-from harness.run.progress import duration
+from harness.run.progress import duration, one_line
 from harness.statistics.value import Value
 from harness.store import requests
 from thunderserve.spec.slo import Latencies, Slo
@@ -38,31 +36,9 @@ def words(glance: Glance) -> str:
     )
 
 
-@contextmanager
-def shown(*, quiet: bool) -> Iterator[Look]:
+def shown(*, quiet: bool) -> AbstractContextManager[Look]:
     """The display that suits standard error: one line written anew on a terminal, lines in a log file."""
-    if quiet:
-        yield lambda _: None
-    elif sys.stderr.isatty():
-        from rich.console import Console
-
-        with Console(stderr=True).status("warming up ...") as status:
-            yield lambda glance: status.update(words(glance))
-    else:
-        yield _in_log()
-
-
-def _in_log() -> Look:
-    told_s = float("-inf")
-
-    def look(glance: Glance) -> None:
-        nonlocal told_s
-        if time.monotonic() - told_s >= LINE_EVERY_S:
-            told_s = time.monotonic()
-            sys.stderr.write(f"{time.strftime('%H:%M:%S')}  {words(glance)}\n")
-            sys.stderr.flush()
-
-    return look
+    return one_line(words, quiet=quiet, before="warming up ...", every_s=LINE_EVERY_S)
 
 
 def measured(result: LoadResult, trace: Trace, slo: Slo | None, axes: Axes, timeout_s: float) -> Measured:

@@ -8,6 +8,7 @@ from harness.statistics.value import Value
 
 if TYPE_CHECKING:
     from harness.result import View
+    from thunderserve.serving.records import Records
 
 UNIT = "tokens/s, requests/s"
 DIRECTION = "up"
@@ -27,9 +28,15 @@ def compute(view: View) -> dict[str, Value]:
         )
     makespan_s = float(records.finish_s[done].max())
     output = int(records.output_tokens[done].sum())
-    both = int(records.prompt_tokens[done].sum()) + output
     return {
-        "throughput_tokens_per_s": Value(both / makespan_s),
+        "throughput_tokens_per_s": Value(tokens_per_s(records)),
         "throughput_output_tokens_per_s": Value(output / makespan_s),
         "throughput_requests_per_s": Value(int(done.sum()) / makespan_s),
     }
+
+
+def tokens_per_s(records: Records) -> float:
+    """Input and output tokens over the makespan of records of which some have finished."""
+    done = records.finished
+    tokens = int(records.prompt_tokens[done].sum()) + int(records.output_tokens[done].sum())
+    return tokens / float(records.finish_s[done].max())

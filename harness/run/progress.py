@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO, TypeVar
 
 if TYPE_CHECKING:
     from rich.live import Live as Display
     from rich.table import Table
 
+T = TypeVar("T")
 LINE_EVERY_S = 2.0
 """In a log, the state is told at most this often; failures always."""
 
@@ -167,3 +169,37 @@ def watch(*, quiet: bool = False) -> Progress:
     if quiet:
         return Silent()
     return Live() if sys.stderr.isatty() else Lines(sys.stderr)
+
+
+@contextmanager
+def one_line(words: Callable[[T], str], *, quiet: bool, before: str, every_s: float) -> Iterator[Callable[[T], None]]:
+    """What is shown of something long on standard error: one line written anew on a terminal, lines in a log file.
+
+    Args:
+        words: for a glance at it.
+        quiet: show nothing.
+        before: the first glance.
+        every_s: seconds between two lines of a log, at least.
+    """
+    if quiet:
+        yield lambda _: None
+    elif sys.stderr.isatty():
+        from rich.console import Console
+
+        with Console(stderr=True).status(before) as status:
+            yield lambda glance: status.update(words(glance))
+    else:
+        yield _in_log(words, every_s)
+
+
+def _in_log(words: Callable[[T], str], every_s: float) -> Callable[[T], None]:
+    told_s = float("-inf")
+
+    def look(glance: T) -> None:
+        nonlocal told_s
+        if time.monotonic() - told_s >= every_s:
+            told_s = time.monotonic()
+            sys.stderr.write(f"{time.strftime('%H:%M:%S')}  {words(glance)}\n")
+            sys.stderr.flush()
+
+    return look

@@ -173,3 +173,22 @@ def make() -> Callable[..., SweepResult]:
 def build(tmp_path: Path) -> Callable[..., SweepResult]:
     """Makes another such sweep, with other axes."""
     return lambda **axes: make_sweep(tmp_path / "sweep", **axes)
+
+
+def children(parent: int) -> list[int]:
+    """Processes whose parent it is, as /proc has them."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == parent:
+            found.append(int(path.parent.name))
+    return found
+
+
+@pytest.fixture(scope="session")
+def workers_of() -> Callable[[int], list[int]]:
+    """The worker processes of a run, by its pid."""
+    return children

@@ -115,7 +115,6 @@ class Simulation:
         table = put_together(
             rows, costs[0].knots, [*(hop.latency_s for hop in hops), 0.0], [*(1 / hop.bytes_per_s for hop in hops), 0.0]
         )
-        packed = batching.policy == "saturation"
         limits = Limits(
             chunked=batching.policy == "chunked",
             stages=len(stages),
@@ -123,7 +122,7 @@ class Simulation:
             blocks=configuration.kv_tokens // batching.block_tokens,
             watermark_blocks=0,
             max_sequences=configuration.max_sequences,
-            max_batched_tokens=batching.saturation_tokens if packed else batching.max_batched_tokens,
+            max_batched_tokens=batching.step_tokens,
         )
         return ReplicaSetup(table, limits)
 

@@ -35,7 +35,6 @@ def limits_of(model: ModelSpec, replica: Replica, cluster: Cluster) -> Limits:
     check_memory(model, replica, cluster)
     batching = replica.batching
     blocks = kv_blocks(model, replica, cluster)
-    packed = batching.policy == "saturation"
     return Limits(
         chunked=batching.policy == "chunked",
         stages=len(replica.stages),
@@ -43,7 +42,7 @@ def limits_of(model: ModelSpec, replica: Replica, cluster: Cluster) -> Limits:
         blocks=blocks,
         watermark_blocks=int(batching.watermark * blocks) if batching.policy == "prefill_first" else 0,
         max_sequences=batching.max_sequences,
-        max_batched_tokens=batching.saturation_tokens if packed else batching.max_batched_tokens,
+        max_batched_tokens=batching.step_tokens,
     )
 
 

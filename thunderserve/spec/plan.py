@@ -41,6 +41,11 @@ class Batching(Noun):
     watermark: float = Field(default=0.01, ge=0, lt=1)
     """Share of the blocks that ``prefill_first`` keeps free when it admits a prompt (vLLM V0)."""
 
+    @property
+    def step_tokens(self) -> int:
+        """New tokens of one step as its policy has them: ``saturation_tokens`` where prompts are packed."""
+        return self.saturation_tokens if self.policy == "saturation" else self.max_batched_tokens
+
 
 class Stage(Noun):
     """A tensor-parallel group that holds consecutive layers. TP degree is the number of its cards."""

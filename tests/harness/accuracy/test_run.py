@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +28,6 @@ def journals(folder: Path) -> dict[str, list[dict[str, Any]]]:
         path.name: [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         for path in sorted((folder / "journals").glob("*.jsonl"))
     }
-
-
-def workers_of(parent: int) -> list[int]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == parent:
-            found.append(int(path.parent.name))
-    return found
 
 
 def test_every_question_has_one_answer_a_codec(finished: Finished) -> None:
@@ -78,7 +67,7 @@ def test_the_table_follows_from_the_journal(finished: Finished) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to find the workers")
 def test_a_run_killed_in_the_middle_goes_on_and_comes_to_the_same_table(
-    begin: Begin, finished: Finished, tmp_path: Path
+    begin: Begin, finished: Finished, tmp_path: Path, workers_of: Callable[[int], list[int]]
 ) -> None:
     folder = tmp_path / "results"
     run = begin(folder, "-q", "--no-figures", "-j", "1")

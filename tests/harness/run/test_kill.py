@@ -17,6 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 KILLS = 5
 Steady = Callable[[Path], dict[str, bytes]]
+Workers = Callable[[int], list[int]]
 
 
 def command(sweep: Path, results: Path, *more: str) -> list[str]:
@@ -43,18 +44,6 @@ def begin(tmp_path_factory: pytest.TempPathFactory) -> Begin:
     return start
 
 
-def workers_of(parent: int) -> list[int]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == parent:
-            found.append(int(path.parent.name))
-    return found
-
-
 def gone(process: int) -> bool:
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
@@ -65,7 +54,7 @@ def gone(process: int) -> bool:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to find the workers")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_kill_minus_nine_costs_only_the_cells_in_flight(
-    begin: Begin, sweep_file: Path, tmp_path: Path, steady: Steady, workers: int
+    begin: Begin, sweep_file: Path, tmp_path: Path, steady: Steady, workers_of: Workers, workers: int
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     start = time.monotonic()

@@ -82,9 +82,7 @@ def check(plan: Plan, model: str = "") -> None:
 def role_of(replica: Replica) -> Role:
     """How its worker forms batches: the limits that the simulator gives it."""
     batching = replica.batching
-    packed = batching.policy == "saturation"
-    most_tokens = batching.saturation_tokens if packed else batching.max_batched_tokens
-    return Role(replica.phase.value, batching.policy, batching.max_sequences, most_tokens)
+    return Role(replica.phase.value, batching.policy, batching.max_sequences, batching.step_tokens)
 
 
 def flows_of(plan: Plan, codec: str = "") -> tuple[Flow, ...]:

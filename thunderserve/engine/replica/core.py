@@ -180,7 +180,8 @@ class Replica:
         self._look_up()
         lane, waiting = self.pool.lanes[0], self.pool.replicas[0]["waiting"]
         steps = schedule(self.pool, 0, lane, now_s, 1)
-        self._drop_preempted(self._listed(int(waiting["head"]), int(waiting["count"])))
+        ahead = min(int(waiting["count"]), self._most_sequences)  # what was preempted just now waits before all others
+        self._drop_preempted(self._listed(int(waiting["head"]), ahead))
         if steps == 0:
             return None
         decoding = self._listed(int(lane["head"]), int(lane["batch_decodes"]))

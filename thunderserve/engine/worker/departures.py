@@ -96,12 +96,10 @@ class Departures:
         """The prefill is done: ``token`` follows."""
         self._by_request[sequence.id].outgoing.close(json.dumps(token).encode())
 
-    def drop(self, number: int, reason: str) -> bool:
-        """Nobody wants request ``number`` any more, or it has ended. Whether it was on its way: then an ``Ended`` follows."""
-        departure = self._by_request.get(number)
-        if departure is not None:
+    def drop(self, number: int, reason: str) -> None:
+        """Nobody wants request ``number`` any more, or it has ended. If it is on its way, an ``Ended`` follows."""
+        if (departure := self._by_request.get(number)) is not None:
             departure.outgoing.abort(reason)
-        return departure is not None
 
     def poll(self) -> list[Ended]:
         """Transfers that are over."""
