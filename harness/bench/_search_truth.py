@@ -42,11 +42,13 @@ class Trial:
         return self.gap <= OPTIMAL
 
 
-def trials(clusters: int, devices: tuple[int, int], limit_s: float, tell: Callable[[str], None]) -> Iterator[Trial]:
-    """Random clusters in turn by size until ``clusters`` are done or ``limit_s`` CPU seconds gone."""
+def trials(
+    clusters: int, devices: tuple[int, int], limit_s: float, tell: Callable[[str], None], first_seed: int = 0
+) -> Iterator[Trial]:
+    """Random clusters of seeds from ``first_seed`` on, in turn by size, until enough are done or ``limit_s`` CPU seconds gone."""
     from thunderserve.scheduler.moves import SPLIT
 
-    began_s, done, seed = time.process_time(), 0, 0
+    began_s, done, seed = time.process_time(), 0, first_seed
     while done < clusters:
         size = devices[0] + done % (devices[1] - devices[0] + 1)
         case = random_case(size, seed, SPLIT, 200)

@@ -115,7 +115,7 @@ def _truth(options: argparse.Namespace) -> None:
 
     began_s = time.process_time()
     low, high = options.devices
-    done = list(trials(options.clusters, (low, high), options.limit_s, _remark))
+    done = list(trials(options.clusters, (low, high), options.limit_s, _remark, options.first_seed))
     _say("\ntabu search against all solutions of small random clusters\n" + summary(done))
     _remark(f"{time.process_time() - began_s:.0f} CPU s")
 

@@ -20,6 +20,8 @@ Phases = tuple[Phase, ...]
 SPLIT = (Phase.PREFILL, Phase.DECODE)
 """The paper's phases."""
 ALL = (Phase.PREFILL, Phase.DECODE, Phase.BOTH)
+WHOLE, HALVES = 0.5, 0.25
+"""How often a mixed group is cut between its kinds, and how often into two alike halves, which free numbers rarely make."""
 EVEN = 0.75
 """How often a number of cards to move is even."""
 
@@ -99,10 +101,14 @@ def regroup(phases: Phases) -> Move:
 
 
 def cut(cards: Cards, rng: Rng) -> Cards:
-    """A part of the cards that is neither empty nor all: half the time whole kinds, else any number of each."""
+    """A part of the cards, neither empty nor all: whole kinds (half the time), half of every kind, or any number of each."""
     while True:
-        if len(cards) > 1 and rng.random() < 0.5:
+        way = rng.random() if len(cards) > 1 else 1.0
+        if way < WHOLE:
             part = tuple(item for item in cards if rng.random() < 0.5)
+        elif way < WHOLE + HALVES:
+            drawn = [(kind, (count + int(rng.integers(2))) // 2) for kind, count in cards]
+            part = tuple((kind, count) for kind, count in drawn if count > 0)
         else:
             drawn = [(kind, amount(count, rng)) for kind, count in cards]
             part = tuple((kind, count) for kind, count in drawn if count > 0)
