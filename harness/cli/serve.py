@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from thunderserve.engine.launch.service import Service
 
 REFRESH_S = 0.5
-COMING_BACK_S = 60.0
-"""So long a request waits for a worker that is being started again: it loads its weights first."""
 HEADINGS = ("replica", "phase", "pid", "waiting", "running", "KV", "tok/s", "sent", "received")
 
 
@@ -42,6 +40,16 @@ def serve(
     ] = None,
     link_latency_ms: Annotated[float | None, typer.Option(min=0, help="And of this latency.")] = None,
     codec: Annotated[str, typer.Option(help="Of keys and values in transfer; default: the plan's.")] = "",
+    engine: Annotated[str, typer.Option(help="thunderserve (ours) or vllm.")] = "thunderserve",
+    vllm_python: Annotated[
+        str | None, typer.Option(help="Python of vLLM's environment; default: $THUNDERSERVE_VLLM_PYTHON, .venv-vllm.")
+    ] = None,
+    attach: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URL", help="A vLLM instance that runs already; one for each replica, in the plan's order."
+        ),
+    ] = None,
     restart: Annotated[bool, typer.Option("--restart/--no-restart", help="Start workers again that have died.")] = True,
     logs: Annotated[Path, typer.Option(help="Folder of the logs.")] = Path("results/serve"),
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No table of the workers.")] = False,
@@ -57,6 +65,7 @@ def serve(
 
     if absent := [name for name in ("torch", "transformers", "aiohttp") if find_spec(name) is None]:
         raise SpecError(f"the engine needs {', '.join(absent)}", remedy="pip install 'thunderserve[engine]'")
+    from harness.cli._engines import Given
     from harness.plan.file import read_plan
     from thunderserve.engine.checkpoint.locate import locate
     from thunderserve.engine.coordinator.dispatch import Way
@@ -81,6 +90,7 @@ def serve(
         way=Way((link_gbit or 0) * 1e9 / 8, (link_latency_ms or 0) / 1e3) if imitated else None,
     )  # fmt: skip
     checkpoint = locate(name, lambda words: typer.echo(words, err=True))
+    given = Given(engine, vllm_python, tuple(attach or ()))
     launch = Launch(
         held.plan,
         checkpoint,
@@ -89,16 +99,17 @@ def serve(
         cluster=cluster,
         wishes=wishes,
         restart=restart,
-        settings=Settings(patience_s=COMING_BACK_S) if restart else None,
+        settings=Settings(patience_s=given.patience_s) if restart else None,
+        **given.staff(held.plan, name, checkpoint, wishes),
     )
     _log_to(logs / "coordinator.log")
     try:
-        asyncio.run(_run(Service(launch, checkpoint), host, port, quiet=quiet))
+        asyncio.run(_run(Service(launch, checkpoint), host, port, given.ready_s, quiet=quiet))
     except LaunchError as error:
         raise SpecError(str(error), file=plan) from None
 
 
-async def _run(service: Service, host: str, port: int, *, quiet: bool) -> None:
+async def _run(service: Service, host: str, port: int, ready_s: float, *, quiet: bool) -> None:
     """Until somebody wants it to end; also while it starts."""
     import asyncio
     import signal
@@ -107,7 +118,7 @@ async def _run(service: Service, host: str, port: int, *, quiet: bool) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, wanted.set)
     ending = asyncio.create_task(wanted.wait())
-    starting = asyncio.create_task(service.start(host, port))
+    starting = asyncio.create_task(service.start(host, port, timeout_s=ready_s, seen=_say_ready))
     try:
         await asyncio.wait((starting, ending), return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
@@ -118,6 +129,10 @@ async def _run(service: Service, host: str, port: int, *, quiet: bool) -> None:
         starting.cancel()
         await asyncio.wait((starting,))
         await service.stop()
+
+
+def _say_ready(ready: int, count: int) -> None:
+    typer.echo(f"{ready} of {count} workers are ready", err=True)
 
 
 async def _show(coordinator: Coordinator, ending: asyncio.Task[bool], *, quiet: bool) -> None:

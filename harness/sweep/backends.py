@@ -14,9 +14,15 @@ if TYPE_CHECKING:
     from thunderserve.backend import Backend
     from thunderserve.cost.source import CostSource
 
-REAL = ("engine",)
-KNOWN = {"simulated": "thunderserve.simulator.backend:Simulated", "engine": "thunderserve.engine.backend:Real"}
+KNOWN = {
+    "simulated": "thunderserve.simulator.backend:Simulated",
+    "engine": "thunderserve.engine.backend:Real",
+    "vllm": "thunderserve.engine.vllm.backend:Vllm",
+    "vllm-files": "thunderserve.engine.vllm.backend:over_files",
+}
 """Name -> ``module:factory``; a factory takes the cost source that plans were made with."""
+REAL = ("engine", "vllm", "vllm-files")
+"""Those that take as long as the requests do. ``vllm-files`` is vLLM with its own connector over files in the place of ours."""
 
 
 def check(name: str, *, beside: Path | None = None) -> None:

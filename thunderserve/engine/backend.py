@@ -75,8 +75,8 @@ class Real:
             await launch.start()
             try:
                 if self.warm:
-                    await _warm(launch.coordinator, 4 * len(plan.replicas), model.vocab_size)
-                return await _replay(launch.coordinator, trace, model.vocab_size)
+                    await warm(launch.coordinator, 4 * len(plan.replicas), model.vocab_size)
+                return await replay(launch.coordinator, trace, model.vocab_size)
             finally:
                 await launch.stop()
 
@@ -86,7 +86,9 @@ def prompt_of(request: int, tokens: int, vocabulary: int) -> tuple[int, ...]:
     return tuple(np.random.default_rng([request, tokens]).integers(0, vocabulary, tokens).tolist())
 
 
-async def _warm(coordinator: Coordinator, requests: int, vocabulary: int) -> None:
+async def warm(coordinator: Coordinator, requests: int, vocabulary: int) -> None:
+    """Serve some short requests, all at once, before those that count."""
+
     async def one(number: int) -> None:
         prompt = prompt_of(-1 - number & 0xFFFFFFFF, WARM_TOKENS[0], vocabulary)
         async for _ in coordinator.generate(prompt, Sampling(WARM_TOKENS[1])):
@@ -95,7 +97,7 @@ async def _warm(coordinator: Coordinator, requests: int, vocabulary: int) -> Non
     await asyncio.gather(*(one(number) for number in range(requests)))
 
 
-async def _replay(coordinator: Coordinator, trace: Trace, vocabulary: int) -> Served:
+async def replay(coordinator: Coordinator, trace: Trace, vocabulary: int) -> Served:
     """Every request at its time, whatever the others do; times of tokens are those at which a client has them."""
     count = len(trace)
     prompts = [prompt_of(i, int(tokens), vocabulary) for i, tokens in enumerate(trace.prompt_tokens)]

@@ -6,20 +6,23 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from thunderserve.engine.coordinator.coordinator import Coordinator
 from thunderserve.engine.coordinator.settings import Settings
 from thunderserve.engine.launch.plan import Wishes, check, flows_of, options_of, role_of, way_of
-from thunderserve.engine.launch.process import MODULE, WorkerProcess
+from thunderserve.engine.launch.process import MODULE, Told, WorkerProcess
 from thunderserve.spec.cluster import Cluster
 from thunderserve.spec.plan import Plan
 
 log = logging.getLogger(__name__)
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 """Before a dead worker is started again: twice as long each time, until one has lived for the longest pause."""
+
+Staff = Callable[[tuple[str, int], Sequence[int]], Sequence[Told]]
 
 
 class LaunchError(RuntimeError):
@@ -39,6 +42,7 @@ class Launch:
         settings: how patient the coordinator is.
         restart: start a worker again that has died.
         module: what a worker process runs.
+        staff: what each process is told, from the coordinator's address and the cores of this machine; our own workers unless given.
 
     Raises:
         SpecError: the engine cannot serve such a plan.
@@ -56,10 +60,13 @@ class Launch:
         settings: Settings | None = None,
         restart: bool = False,
         module: str = MODULE,
+        staff: Staff | None = None,
     ) -> None:
-        check(plan, model)
-        self._plan, self._model, self._folder = plan, model, folder
+        if staff is None:
+            check(plan, model)
+        self._folder = folder
         self._wishes = wishes or Wishes()
+        self._staff: Staff = staff or partial(options_of, plan, model, self._wishes)
         self._restart, self._module = restart, module
         given = self._wishes.way
         self.coordinator = Coordinator(
@@ -86,8 +93,7 @@ class Launch:
         self._folder.mkdir(parents=True, exist_ok=True)
         address = await self.coordinator.open()
         cores = sorted(os.sched_getaffinity(0))
-        options = options_of(self._plan, self._model, self._wishes, address, cores)
-        self.processes = tuple(WorkerProcess(one, self._folder, self._module) for one in options)
+        self.processes = tuple(WorkerProcess(one, self._folder, self._module) for one in self._staff(address, cores))
         try:
             for process in self.processes:
                 process.log_file.unlink(missing_ok=True)

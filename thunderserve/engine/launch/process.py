@@ -8,14 +8,24 @@ import sys
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
-
-from thunderserve.engine.options import WorkerOptions
+from typing import Protocol
 
 log = logging.getLogger(__name__)
 MODULE = "thunderserve.engine.worker"
 TAIL_LINES = 15
 STOP_S, TERMINATE_S = 5.0, 3.0
 """How long it may take to end by itself, and after SIGTERM; then it is killed."""
+
+
+class Told(Protocol):
+    """What a process is told when it is started."""
+
+    @property
+    def replica(self) -> int:
+        """Its number in the plan."""
+
+    def to_json(self) -> str:
+        """All of it, as the one argument of the process."""
 
 
 class WorkerProcess:
@@ -27,7 +37,7 @@ class WorkerProcess:
         module: what is run.
     """
 
-    def __init__(self, options: WorkerOptions, folder: Path, module: str = MODULE) -> None:
+    def __init__(self, options: Told, folder: Path, module: str = MODULE) -> None:
         self.options, self._module = options, module
         self.log_file = folder / f"worker-{options.replica}.log"
         self._process: asyncio.subprocess.Process | None = None

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+from thunderserve.engine.vllm.remote import Way
 from thunderserve.engine.vllm.shard import Kind, Shard, shard_from
 
 MOST_BYTES = 1 << 16
@@ -31,7 +32,7 @@ class Ask(NamedTuple):
     first: int
     tokens: int
     part: Shard
-    codec: str
+    way: Way
     readers: int
     """Ranks that will ask this one for a part of this request."""
     kind: Kind
@@ -53,7 +54,7 @@ def ask_from(line: bytes) -> Ask:
         layers, heads, dim, dtype = given["kind"]
         return Ask(
             str(given["request"]), int(given["transfer"]), (str(host), int(port)), int(given["first"]),
-            int(given["tokens"]), shard_from(given["part"]), str(given["codec"]), int(given["readers"]),
+            int(given["tokens"]), shard_from(given["part"]), Way(*given["way"]), int(given["readers"]),
             Kind(int(layers), int(heads), int(dim), str(dtype)),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -52,6 +52,6 @@ def check(version: str, base: type[Any]) -> str:
             f"ThunderServe's connector was tested with vLLM {tested}; the interface of this vLLM {version} differs: "
             f"{'; '.join(words)}. Install a tested version."
         )
-    if version.split("+")[0] in TESTED:
+    if version.split("+", maxsplit=1)[0] in TESTED:
         return ""
     return f"ThunderServe's connector was tested with vLLM {tested}, not with {version}; the interface looks the same"

@@ -89,7 +89,9 @@ class Tiled:
             )
 
 
-def places(blocks: Sequence[int], start: int, stop: int, block_tokens: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def places(
+    blocks: Sequence[int], start: int, stop: int, block_tokens: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
     """The block, and the place in it, of each token.
 
     Raises:
@@ -151,4 +153,6 @@ def _steps(found: Tensor) -> tuple[int, int, int] | None:
     by_token = int(found[1, 0]) - origin if len(found) > 1 else 0
     by_channel = int(found[0, 1]) - origin if found.shape[1] > 1 else 0
     token, channel = torch.arange(len(found))[:, None], torch.arange(found.shape[1])[None]
-    return (origin, by_token, by_channel) if torch.equal(found, origin + token * by_token + channel * by_channel) else None
+    return (
+        (origin, by_token, by_channel) if torch.equal(found, origin + token * by_token + channel * by_channel) else None
+    )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from thunderserve.engine.vllm.remote import Remote, remote_from
+from thunderserve.engine.vllm.remote import Remote, remote_from, way_from
 from thunderserve.engine.vllm.shard import Kind, Rank
 from thunderserve.engine.vllm.sink import Load
 
@@ -84,8 +84,12 @@ class Ledger:
         if self.kind is None or not self.ranks:
             log.error("no rank of this instance has said where it listens: nobody can fetch %s", request)
             return False, None
+        try:
+            remote = Remote(request, tokens, way_from(params), self.kind, self.ranks)
+        except (TypeError, ValueError) as error:
+            log.error("kv_transfer_params of %s: %s: nobody can fetch it", request, error)
+            return False, None
         self._holds.append(Hold(request, tuple(blocks), tokens))
-        remote = Remote(request, tokens, str(params.get("codec") or ""), self.kind, self.ranks)
         return True, remote.written(self.engine_id)
 
     def orders(self, *, idle: bool) -> Orders:

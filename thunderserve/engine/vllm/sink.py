@@ -127,7 +127,7 @@ class Sink:
     def _ask(self, load: Load, source: int, part: Shard) -> Ask:
         remote = load.remote
         return Ask(
-            remote.request, secrets.randbits(63), self._receiver.address, load.first, load.tokens, part, remote.codec,
+            remote.request, secrets.randbits(63), self._receiver.address, load.first, load.tokens, part, remote.way,
             readers(remote.ranks, load.shards, source), self._kind,
         )  # fmt: skip
 

@@ -16,11 +16,13 @@ from dataclasses import dataclass, field
 import torch
 
 from thunderserve.engine.transfer.events import Confirmed, Event, Failed
+from thunderserve.engine.transfer.link import Link
 from thunderserve.engine.transfer.outgoing import Outgoing
 from thunderserve.engine.transfer.sender import Sender
 from thunderserve.engine.vllm import device as devices
 from thunderserve.engine.vllm.asks import Ask, Desk, RefusedError
 from thunderserve.engine.vllm.layout import Layout
+from thunderserve.engine.vllm.remote import Way
 from thunderserve.engine.vllm.settings import Settings
 from thunderserve.engine.vllm.shard import Kind, Rank, Shard
 from thunderserve.spec.kv import CODECS, KvCodec
@@ -104,7 +106,9 @@ class Source:
         with self._changed:
             for held in self._held.values():
                 if not held.done and held.transfers <= held.over and now_s > held.until_s:
-                    log.warning("nobody has fetched %s within %g s: its blocks are freed", held.request, self._settings.lease_s)
+                    log.warning(
+                        "nobody has fetched %s within %g s: its blocks are freed", held.request, self._settings.lease_s
+                    )
                     self.expired += 1
                     held.readers = 0
             found = {request for request, held in self._held.items() if held.done}
@@ -155,8 +159,8 @@ class Source:
         first, last = ask.part.layers
         try:
             outgoing = self._sender.start(
-                ask.transfer, ask.address, layers=last - first, tokens=ask.tokens, codec=self._codec(ask.codec),
-                link=self._settings.link,
+                ask.transfer, ask.address, layers=last - first, tokens=ask.tokens, codec=self._codec(ask.way),
+                link=self._link(ask.way),
             )  # fmt: skip
         except ValueError as error:
             held.over.add(ask.transfer)
@@ -164,11 +168,17 @@ class Source:
         self._by_number[ask.transfer] = held
         self._work.put((held, ask, outgoing))
 
-    def _codec(self, asked: str) -> KvCodec | str:
-        name = asked or self._settings.codec
-        if not self._settings.group_size or name not in CODECS or not CODECS[name].group_size:
+    def _codec(self, way: Way) -> KvCodec | str:
+        name = way.codec or self._settings.codec
+        size = way.group_size or self._settings.group_size
+        if not size or name not in CODECS or not CODECS[name].group_size:
             return name
-        return CODECS[name].model_copy(update={"group_size": self._settings.group_size})
+        return CODECS[name].model_copy(update={"group_size": size})
+
+    def _link(self, way: Way) -> Link:
+        if way.bytes_per_s or way.latency_s:
+            return Link(way.bytes_per_s or None, way.latency_s)
+        return self._settings.link
 
     # the feeding thread
 
