@@ -42,7 +42,8 @@ class Launch:
         settings: how patient the coordinator is.
         restart: start a worker again that has died.
         module: what a worker process runs.
-        staff: what each process is told, from the coordinator's address and the cores of this machine; our own workers unless given.
+        staff: what each process is told, from the coordinator's address and the cores of this machine; our own workers
+            unless given.
 
     Raises:
         SpecError: the engine cannot serve such a plan.

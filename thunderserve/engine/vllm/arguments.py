@@ -82,7 +82,7 @@ def arguments(replica: Replica, instance: Instance, plan: Plan, *, host: str, po
         nodes: that it spans; more than one needs Ray.
     """
     batching = replica.batching
-    step = max(max(one.batching.step_tokens for one in plan.replicas), batching.max_sequences)
+    step = max(batching.max_sequences, *(one.batching.step_tokens for one in plan.replicas))
     blocks = block_tokens_of(replica, instance)
     found = [
         "-m", MODULE, "--model", instance.model, "--served-model-name", instance.name, "--host", host, "--port", str(port),

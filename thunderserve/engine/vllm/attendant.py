@@ -1,7 +1,8 @@
 """Looks after one vLLM instance: a worker in the eyes of the coordinator, a client in those of vLLM.
 
-So everything that the coordinator does for our own workers holds for vLLM's instances: routing by the plan's flows, records, requests
-that are run again when an instance dies, cancels, flips. Every instance can serve either phase, so a flip is a matter of routing.
+So everything that the coordinator does for our own workers holds for vLLM's instances: routing by the plan's flows, records,
+requests that are run again when an instance dies, cancels, flips. Every instance can serve either phase, so a flip is a matter
+of routing.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from thunderserve.engine.messages import (
     Handed,
     Hello,
     Message,
+    Reason,
     Stop,
     Submit,
     Target,
@@ -191,7 +193,7 @@ class Attendant:
         found = await self._exchange.prefill((*submit.prompt, *submit.emitted), submit.sampling, self._params(target))
         place = len(submit.emitted)
         last = place + 1 >= submit.sampling.max_tokens
-        reason = "stop" if found.token in submit.sampling.stop_tokens else "length" if last else None
+        reason: Reason | None = "stop" if found.token in submit.sampling.stop_tokens else "length" if last else None
         start_s = time.time()
         self._say(Emitted(start_s, (Token(submit.id, place, found.token, reason, began_s),)))
         if reason is not None:

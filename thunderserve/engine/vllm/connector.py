@@ -1,4 +1,4 @@
-"""The connector as vLLM loads it: ``"kv_connector": "ThunderServeConnector", "kv_connector_module_path": "thunderserve.engine.vllm.connector"``.
+"""The connector as vLLM loads it: ``kv_connector`` is ``ThunderServeConnector``, ``kv_connector_module_path`` this module's name.
 
 A thin face: what it does is done by ``ledger.py`` in vLLM's scheduler and by ``source.py`` and ``sink.py`` in its workers.
 """
@@ -19,6 +19,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
 )
 from vllm.v1.request import RequestStatus
 
+from thunderserve.engine.transfer.warm import warm_up
 from thunderserve.engine.vllm import guard
 from thunderserve.engine.vllm.layout import Layout, beside, measured
 from thunderserve.engine.vllm.ledger import Ledger, Orders
@@ -27,6 +28,7 @@ from thunderserve.engine.vllm.settings import settings_from
 from thunderserve.engine.vllm.shard import Kind, Rank, Shard, heads_of
 from thunderserve.engine.vllm.sink import Sink
 from thunderserve.engine.vllm.source import Source
+from thunderserve.kv.wire.arrays import FORMATS
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -46,14 +48,14 @@ if warning := guard.check(vllm.__version__, KVConnectorBase_V1):
 
 
 @dataclass
-class Told(KVConnectorMetadata):
+class Told(KVConnectorMetadata):  # type: ignore[misc]
     """What the scheduler tells the workers in one step."""
 
     orders: Orders
 
 
 @dataclass
-class Hello(KVConnectorHandshakeMetadata):
+class Hello(KVConnectorHandshakeMetadata):  # type: ignore[misc]
     """What a worker tells the scheduler at the start."""
 
     kind: Kind
@@ -82,12 +84,13 @@ class ThunderServeConnector(KVConnectorBase_V1):  # type: ignore[misc]
         self._source = Source(self._settings, kind, shard, layouts, device)
         self._sink = Sink(self._settings, kind, shard, layouts, device)
         self._hello = Hello(kind, self._source.rank)
+        warm_up(sorted({"raw", "int4", self._settings.codec}), FORMATS[kind.dtype])
 
     def get_handshake_metadata(self) -> KVConnectorHandshakeMetadata | None:
         """Where this rank listens, and what it has."""
         return self._hello
 
-    def start_load_kv(self, forward_context: ForwardContext, **kwargs: Any) -> None:
+    def start_load_kv(self, forward_context: ForwardContext, **kwargs: Any) -> None:  # noqa: ARG002
         """Begin what the scheduler has ordered; nothing of it is needed by this step."""
         orders = self._told().orders
         for hold in orders.holds:
@@ -106,7 +109,7 @@ class ThunderServeConnector(KVConnectorBase_V1):  # type: ignore[misc]
     def wait_for_save(self) -> None:
         """Nothing, as nothing is saved in a step."""
 
-    def get_finished(self, finished_req_ids: set[str]) -> tuple[set[str] | None, set[str] | None]:
+    def get_finished(self, finished_req_ids: set[str]) -> tuple[set[str] | None, set[str] | None]:  # noqa: ARG002
         """Requests that have been fetched from here, and requests whose fetching is over."""
         source, sink = self._worker()
         nap_s = NAP_S if self._told().orders.idle else 0.0
@@ -175,8 +178,8 @@ def refuse_unsupported(vllm_config: VllmConfig, kv_cache_config: KVCacheConfig) 
     model, parallel = vllm_config.model_config, vllm_config.parallel_config
     if len(kv_cache_config.kv_cache_groups) != 1:
         raise ValueError(
-            f"{len(kv_cache_config.kv_cache_groups)} groups of KV caches: this connector takes models with one kind of attention; "
-            "for sliding windows start vLLM with --disable-hybrid-kv-cache-manager"
+            f"{len(kv_cache_config.kv_cache_groups)} groups of KV caches: this connector takes models with one kind of "
+            "attention; for sliding windows start vLLM with --disable-hybrid-kv-cache-manager"
         )
     if model.use_mla:
         raise ValueError("multi-head latent attention (MLA) is not supported by this connector")

@@ -1,4 +1,4 @@
-"""A thread that copies beside the thread that computes. On CUDA it has a stream of its own (written, never run: we have no GPU)."""
+"""A thread that copies beside the thread that computes. On CUDA it has a stream of its own (never run: we have no GPU)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def enter(device: torch.device) -> None:
     """Call once at the start of a thread that reads or writes the cache."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        torch.cuda.set_stream(torch.cuda.Stream(device))
+        torch.cuda.set_stream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
 
 
 def settle(device: torch.device) -> None:

@@ -1,9 +1,9 @@
 """Where vLLM's attention backends keep a token's keys and values, and how to get at them in one form: (tokens, heads, dim).
 
-vLLM hands a connector one tensor a layer, logically (blocks, heads, tokens of a block, content). On CUDA the content of a token is
-its key and then its value, whatever the physical order of the axes (``KVCacheLayout``): plain slices. The CPU backend reads the
-inside of a block's head as *all keys, then all values*, and lays the keys out as its instruction set wants them: transposed for
-AVX2 and AVX-512, in tiles for AMX. How, is not asked but measured (``probe.py``): a place for every (token, channel).
+vLLM hands a connector one tensor a layer, logically (blocks, heads, tokens of a block, content). On CUDA the content of a token
+is its key and then its value, whatever the physical order of the axes (``KVCacheLayout``): plain slices. The CPU backend reads
+the inside of a block's head as *all keys, then all values*, and lays the keys out as its instruction set wants them: transposed
+for AVX2 and AVX-512, in tiles for AMX. How, is not asked but measured (``probe.py``): a place for every (token, channel).
 """
 
 from __future__ import annotations

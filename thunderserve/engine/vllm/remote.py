@@ -1,4 +1,4 @@
-"""``kv_transfer_params``: what a prefill instance answers, and what the decode instance is given. The keys of vLLM's own proxies."""
+"""``kv_transfer_params``: what a prefill instance answers and a decode instance is given, by the keys of vLLM's own proxies."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ class Remote(NamedTuple):
             "do_remote_prefill": True, "do_remote_decode": False, "remote_engine_id": engine_id,
             "remote_request_id": self.request, "remote_block_ids": [], "remote_host": self.ranks[0].host,
             "remote_port": self.ranks[0].port, "remote_tokens": self.tokens, "codec": self.way.codec,
-            "group_size": self.way.group_size, "link": [self.way.bytes_per_s, self.way.latency_s], "remote_kind": list(self.kind), "remote_ranks": [list(rank) for rank in self.ranks],
+            "group_size": self.way.group_size, "link": [self.way.bytes_per_s, self.way.latency_s],
+            "remote_kind": list(self.kind), "remote_ranks": [list(rank) for rank in self.ranks],
         }  # fmt: skip
 
 

@@ -32,7 +32,7 @@ LOOK_S = 0.02
 
 
 class Load(NamedTuple):
-    """The tokens from ``first`` to ``tokens`` of a prompt are to be fetched into ``blocks``; if these are equal, only given up."""
+    """The tokens from ``first`` to ``tokens`` of a prompt are to come into ``blocks``; if these are equal, nothing is wanted."""
 
     request: str
     remote: Remote

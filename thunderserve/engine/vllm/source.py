@@ -1,7 +1,7 @@
 """The prefill side, one a rank: finished prompts wait here in vLLM's own blocks until another instance has fetched them.
 
-Nothing is copied before it is asked for. Then one thread reads layer after layer out of the blocks, another encodes, two more send
-(``thunderserve.engine.transfer``): reading, encoding, wire and decoding overlap.
+Nothing is copied before it is asked for. Then one thread reads layer after layer out of the blocks, another encodes, two more
+send (``thunderserve.engine.transfer``): reading, encoding, wire and decoding overlap.
 """
 
 from __future__ import annotations
