@@ -73,7 +73,7 @@ def test_a_connection_that_breaks_in_mid_transfer_ends_in_an_answer(quarter: Ser
 
 
 def _cut_connections(served: Served) -> int:
-    """Shut transfers down from outside: ``ss -K`` needs a kernel option, so the sockets are shut by a debugger's way, or not at all."""
+    """Shut transfers down from outside, by the kernel (``ss -K``; Linux with INET_DIAG_DESTROY, as root)."""
     import shutil
     import subprocess
 
