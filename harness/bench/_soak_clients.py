@@ -38,22 +38,22 @@ def visits(rng: np.random.Generator) -> Visit:
     kinds = list(SHARES)
     kind: Kind = kinds[int(rng.choice(len(kinds), p=list(SHARES.values())))]
     seed = int(rng.integers(KNOWN)) if kind == "known" else int(rng.integers(1 << 40))
-    drawn = np.random.default_rng(seed)
-    prompt = tuple(drawn.integers(100, VOCABULARY, int(drawn.integers(10, 300))).tolist())
-    tokens = int(drawn.integers(4, 64))
+    prompt, tokens = _drawn(seed)
     stays = {"leaves": int(rng.integers(1, tokens)), "at once": 0}.get(kind, tokens)
     return Visit(-1, kind, prompt, tokens, stays)
 
 
 def known() -> list[Visit]:
     """The prompts whose answers are to be taken down undisturbed."""
-    found = []
-    for seed in range(KNOWN):
-        drawn = np.random.default_rng(seed)
-        prompt = tuple(drawn.integers(100, VOCABULARY, int(drawn.integers(10, 300))).tolist())
-        tokens = int(drawn.integers(4, 64))
-        found.append(Visit(-1, "whole", prompt, tokens, tokens))
-    return found
+    drawn = [_drawn(seed) for seed in range(KNOWN)]
+    return [Visit(-1, "whole", prompt, tokens, tokens) for prompt, tokens in drawn]
+
+
+def _drawn(seed: int) -> tuple[tuple[int, ...], int]:
+    """A prompt, and how many tokens are to follow it."""
+    rng = np.random.default_rng(seed)
+    prompt = tuple(rng.integers(100, VOCABULARY, int(rng.integers(10, 300))).tolist())
+    return prompt, int(rng.integers(4, 64))
 
 
 async def pay(session: aiohttp.ClientSession, url: str, model: str, visit: Visit) -> None:

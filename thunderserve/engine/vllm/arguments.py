@@ -83,7 +83,7 @@ def arguments(replica: Replica, instance: Instance, plan: Plan, *, host: str, po
     """
     batching = replica.batching
     step = max(batching.max_sequences, *(one.batching.step_tokens for one in plan.replicas))
-    blocks = block_tokens_of(replica, instance)
+    blocks = block_tokens_of(batching.block_tokens, instance)
     found = [
         "-m", MODULE, "--model", instance.model, "--served-model-name", instance.name, "--host", host, "--port", str(port),
         "--dtype", instance.dtype, "--max-num-seqs", str(batching.max_sequences), "--max-num-batched-tokens", str(step),
@@ -123,7 +123,6 @@ def environment(replica: Replica, instance: Instance, *, threads: int = 1) -> Ma
     return found
 
 
-def block_tokens_of(replica: Replica, instance: Instance) -> int:
-    """Tokens of a block, as the plan says and the backend takes."""
-    wanted = replica.batching.block_tokens
+def block_tokens_of(wanted: int, instance: Instance) -> int:
+    """Tokens of a block: the least that the backend takes and that are not fewer than the plan's."""
     return -(-wanted // CPU_BLOCK) * CPU_BLOCK if instance.device == "cpu" else wanted

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from thunderserve.engine.vllm.remote import Way
-from thunderserve.engine.vllm.shard import Kind, Shard, shard_from
+from thunderserve.engine.vllm.shard import Kind, Shard, kind_from, shard_from
 
 MOST_BYTES = 1 << 16
 CONNECT_S = 3.0
@@ -51,11 +51,10 @@ def ask_from(line: bytes) -> Ask:
     try:
         given: dict[str, Any] = json.loads(line)
         host, port = given["address"]
-        layers, heads, dim, dtype = given["kind"]
         return Ask(
             str(given["request"]), int(given["transfer"]), (str(host), int(port)), int(given["first"]),
             int(given["tokens"]), shard_from(given["part"]), Way(*given["way"]), int(given["readers"]),
-            Kind(int(layers), int(heads), int(dim), str(dtype)),
+            kind_from(given["kind"]),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"not a question of this protocol: {error!r}") from error

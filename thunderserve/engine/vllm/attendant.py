@@ -64,7 +64,7 @@ class Attendant:
         self._door = Door(self._taken)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._writer: asyncio.StreamWriter | None = None
-        self._blocks = self._block_tokens = 0
+        self._blocks = 0
 
     async def run(self) -> None:
         """Start the instance, wait until it is ready, serve until the coordinator says stop or goes, end the instance."""
@@ -116,11 +116,20 @@ class Attendant:
 
     async def _hello(self, host: str, port: int, load_s: float) -> Hello:
         found = figures.read(await self._exchange.get("/metrics"))
-        self._blocks, self._block_tokens = int(found["num_gpu_blocks"]), int(found["block_size"])
+        self._blocks = int(found["num_gpu_blocks"])
         context = await self._exchange.max_context()
         pid = self._tree.pid if self._tree is not None else os.getpid()
         return Hello(
-            VERSION, self._options.replica, pid, host, port, self._blocks, self._block_tokens, context, "vllm", load_s
+            VERSION,
+            self._options.replica,
+            pid,
+            host,
+            port,
+            self._blocks,
+            int(found["block_size"]),
+            context,
+            "vllm",
+            load_s,
         )
 
     # while it runs

@@ -16,7 +16,7 @@ KEPT = (
     "vllm:request_success_total", "vllm:time_to_first_token_seconds_sum", "vllm:time_to_first_token_seconds_count",
     "vllm:inter_token_latency_seconds_sum", "vllm:inter_token_latency_seconds_count", "vllm:request_queue_time_seconds_sum",
 )  # fmt: skip
-"""Counters that are stored with a result."""
+"""Counters that the backend returns beside its records."""
 Figures = Mapping[str, float]
 
 

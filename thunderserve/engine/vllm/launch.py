@@ -115,6 +115,6 @@ def free_ports(count: int) -> list[int]:
 def with_blocks(instance: Instance, blocks: int, block_tokens: int, bytes_per_token: int) -> Instance:
     """``instance`` with just so many KV blocks of the plan's size: what the simulator gives it."""
     tokens = blocks * block_tokens
-    size = -(-block_tokens // arguments.CPU_BLOCK) * arguments.CPU_BLOCK if instance.device == "cpu" else block_tokens
+    size = arguments.block_tokens_of(block_tokens, instance)
     extra = (*instance.extra, "--num-gpu-blocks-override", str(max(1, tokens // size)))
     return replace(instance, extra=extra, kv_bytes=tokens * bytes_per_token)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from thunderserve.engine.vllm.shard import Kind, Rank, shard_from
+from thunderserve.engine.vllm.shard import Kind, Rank, kind_from, shard_from
 
 PREFILL = {
     "do_remote_decode": True, "do_remote_prefill": False, "remote_engine_id": None, "remote_block_ids": None,
@@ -60,9 +60,8 @@ def remote_from(given: Mapping[str, Any]) -> Remote:
         ValueError: it is not what this connector writes.
     """
     try:
-        layers, heads, head_dim, dtype = given["remote_kind"]
         ranks = tuple(Rank(str(host), int(port), shard_from(shard)) for host, port, shard in given["remote_ranks"])
-        kind = Kind(int(layers), int(heads), int(head_dim), str(dtype))
+        kind = kind_from(given["remote_kind"])
         found = Remote(str(given["remote_request_id"]), int(given["remote_tokens"]), way_from(given), kind, ranks)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"kv_transfer_params are not those of a ThunderServe prefill instance: {error!r}") from error

@@ -82,6 +82,12 @@ def readers(sources: Sequence[Rank], readers_of: Sequence[Shard], source: int) -
     return sum(any(number == source for number, _ in pieces(sources, shard)) for shard in readers_of)
 
 
+def kind_from(data: Any) -> Kind:
+    """The inverse of writing a kind as JSON. Raises TypeError, ValueError."""
+    layers, heads, head_dim, dtype = data
+    return Kind(int(layers), int(heads), int(head_dim), str(dtype))
+
+
 def shard_from(data: Any) -> Shard:
     """The inverse of writing a shard as JSON. Raises TypeError, ValueError."""
     (first, last), (low, high) = data
