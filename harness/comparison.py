@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from thunderserve.serving.records import Records
     from thunderserve.spec.slo import Latencies, Slo
 
+SIMULATED = "simulated"
 CAPACITY = "capacity@"
 """Columns of a capacity search begin with this."""
 
@@ -108,12 +109,14 @@ def place_of(cell: CellResult) -> Place:
 
 def groups(result: SweepResult) -> list[Group]:
     """All cells of a sweep, put together over seeds, in its order. Capacity searches for several SLOs stay apart."""
-    together = _clusters_together(result)
+    together, real = _clusters_together(result), _real_backends_together(result)
     found: dict[tuple[str, Place, tuple[str, ...]], list[CellResult]] = {}
     for cell in result.cells:
         slos = tuple(judged.label for judged in cell.judged)
         place = place_of(cell)
-        found.setdefault((cell.axes.system, place._replace(cluster=together or place.cluster), slos), []).append(cell)
+        backend = real if real and place.backend != SIMULATED else place.backend
+        place = place._replace(cluster=together or place.cluster, backend=backend)
+        found.setdefault((cell.axes.system, place, slos), []).append(cell)
     return [Group(system, cells[0].axes.family, place, tuple(cells)) for (system, place, _), cells in found.items()]
 
 
@@ -125,6 +128,16 @@ def _clusters_together(result: SweepResult) -> str:
     clusters = list(dict.fromkeys(cell.axes.cluster for cell in result.cells))
     apart = len(clusters) > 1 and all(len(own) == 1 for own in of_system.values())
     return " / ".join(clusters) if apart else ""
+
+
+def _real_backends_together(result: SweepResult) -> str:
+    """Where each system is carried out by one real backend, systems are compared across them: the real ones as one place."""
+    of_system: dict[str, set[str]] = {}
+    for cell in result.cells:
+        if cell.axes.backend != SIMULATED:
+            of_system.setdefault(cell.axes.system, set()).add(cell.axes.backend)
+    names = list(dict.fromkeys(cell.axes.backend for cell in result.cells if cell.axes.backend != SIMULATED))
+    return " / ".join(names) if len(names) > 1 and all(len(own) == 1 for own in of_system.values()) else ""
 
 
 def systems(result: SweepResult) -> list[str]:

@@ -1,4 +1,4 @@
-"""The simulator held against the real engine: the same plans and the same requests, cell by cell."""
+"""The simulator held against a real engine: the same plans and the same requests, cell by cell."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.comparison import saved
+from harness.comparison import SIMULATED, saved
 from harness.metrics.throughput import tokens_per_s
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from harness.result import CellResult, SweepResult
     from thunderserve.serving.records import Records
 
-SIMULATED, REAL = "simulated", "engine"
 Measure = Callable[["Records"], float]
 
 
@@ -61,11 +60,16 @@ def pairs(result: SweepResult) -> list[Pair]:
         axes = cell.axes
         key = (axes.system, axes.cluster, axes.catalogue, axes.model, axes.workload, axes.rate_per_s, axes.seed)
         by_key.setdefault(key, {})[axes.backend] = cell
-    return [_pair(both) for both in by_key.values() if {SIMULATED, REAL} <= set(both)]
+    return [
+        _pair(both[SIMULATED], real)
+        for both in by_key.values()
+        for backend, real in both.items()
+        if backend != SIMULATED and SIMULATED in both
+    ]
 
 
-def _pair(both: dict[str, CellResult]) -> Pair:
-    axes, (ours, theirs) = both[REAL].axes, (both[SIMULATED], both[REAL])
+def _pair(ours: CellResult, theirs: CellResult) -> Pair:
+    axes = theirs.axes
     if ours.facts.workload_hash != theirs.facts.workload_hash:
         raise ValueError(f"cells {ours.id} and {theirs.id} were not fed the same requests")
     seen = [{name: one(saved(cell.folder)[0]) for name, one in MEASURES.items()} for cell in (ours, theirs)]

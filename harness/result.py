@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,8 @@ class Facts:
     """Requests that filters took out of the source, by reason."""
     prompt_tokens: int
     output_tokens: int
+    counters: dict[str, float] = field(default_factory=dict)
+    """What the backend counted beside the records: an engine's own figures, slips of the clock. Empty where it counts nothing."""
 
 
 @dataclass(frozen=True)

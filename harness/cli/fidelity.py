@@ -9,9 +9,9 @@ import typer
 
 
 def fidelity(
-    results: Annotated[Path, typer.Argument(help="Results of a sweep with backend: [engine, simulated].")],
+    results: Annotated[Path, typer.Argument(help="Results of a sweep with a real backend and the simulated one.")],
 ) -> None:
-    """Hold the simulator against the real engine, cell by cell.
+    """Hold the simulator against a real engine, cell by cell.
 
     Prints the errors, and writes fidelity.csv and figures/fidelity.* into the results folder.
     """

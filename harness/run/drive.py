@@ -108,7 +108,7 @@ def _serve(ready: Prepared, options: Options, progress: Progress, observers: Obs
 
 def usual_workers(jobs: Iterable[Job]) -> int:
     """One a core; but one in all where a real engine is measured: two at once would measure each other."""
-    return 1 if any(backends.in_real_time(job.cell.backend) for job in jobs) else manifest.usable_cores()
+    return 1 if any(backends.in_real_time(job.cell.backend.name) for job in jobs) else manifest.usable_cores()
 
 
 def _executor(ready: Prepared, work: sweep.Work, world: World, options: Options) -> Executor:

@@ -72,7 +72,7 @@ def outlook(ready: Prepared, workers: int | None) -> dict[str, Any]:
 
 def _real_s(job: Job) -> float:
     """What a real engine needs for a cell: to start, and as long as the requests come."""
-    if not backends.in_real_time(job.cell.backend):
+    if not backends.in_real_time(job.cell.backend.name):
         return 0.0
     return START_S + job.schedule.requests / max(job.schedule.planned_rate_per_s, 1e-9)
 

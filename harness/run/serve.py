@@ -38,7 +38,8 @@ def serve(job: Job, world: World, store: Store) -> Outcome:
 def carry_out(cell: Cell, world: World, trace: Trace, made: Planned) -> Outcome:
     """Replay ``trace`` under a plan. Raises ValueError when the backend loses, invents or reorders requests."""
     cluster, model = world.cluster(cell), world.model(cell)
-    records = world.backend(cell).serve(Deployment(made.plan, cluster, model), trace).records
+    served = world.backend(cell).serve(Deployment(made.plan, cluster, model), trace)
+    records = served.records
     if len(records) != len(trace) or (records.arrival_s != trace.arrival_s).any():
         raise ValueError(f"the backend returned {len(records)} records that are not those of the {len(trace)} requests")
     facts = Facts(
@@ -51,5 +52,6 @@ def carry_out(cell: Cell, world: World, trace: Trace, made: Planned) -> Outcome:
         dropped=dict(trace.dropped),
         prompt_tokens=int(trace.prompt_tokens.sum()),
         output_tokens=int(trace.output_tokens.sum()),
+        counters=dict(served.counters),
     )
     return Outcome(records, world.alone(cell)(trace), made.plan, made.planning_s, facts)

@@ -64,9 +64,11 @@ class World:
 
     def backend(self, cell: Cell) -> Backend:
         """The backend of a cell."""
-        if cell.backend not in self._backends:
-            self._backends[cell.backend] = backends.connect(cell.backend, self.costs(), beside=self.resolved.folder)
-        return self._backends[cell.backend]
+        choice = cell.backend
+        if choice.shown not in self._backends:
+            folder = self.resolved.folder
+            self._backends[choice.shown] = backends.connect(choice.name, self.costs(), choice.options, beside=folder)
+        return self._backends[choice.shown]
 
     def policy(self, cell: Cell) -> Policy:
         """The system of a cell, with its options."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import inspect
+import typing
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.sweep import modules
 from thunderserve.spec.errors import SpecError, nearest
@@ -14,24 +16,44 @@ if TYPE_CHECKING:
     from thunderserve.backend import Backend
     from thunderserve.cost.source import CostSource
 
+SIMULATED, SERVER = "simulated", "openai"
 KNOWN = {
-    "simulated": "thunderserve.simulator.backend:Simulated",
+    SIMULATED: "thunderserve.simulator.backend:Simulated",
     "engine": "thunderserve.engine.backend:Real",
     "vllm": "thunderserve.engine.vllm.backend:Vllm",
     "vllm-files": "thunderserve.engine.vllm.backend:over_files",
+    SERVER: "harness.load.backend:Server",
 }
-"""Name -> ``module:factory``; a factory takes the cost source that plans were made with."""
-REAL = ("engine", "vllm", "vllm-files")
-"""Those that take as long as the requests do. ``vllm-files`` is vLLM with its own connector over files in the place of ours."""
+"""Name -> ``module:factory``; a factory takes the cost source that plans were made with, and options by name."""
+REAL = ("engine", "vllm", "vllm-files", SERVER)
+"""Those that take as long as the requests do. ``vllm-files`` is vLLM with its own connector over files in the place of ours;
+``openai`` is any server with that interface, started by a command or found at a URL."""
+NOT_OPTIONS = ("costs", "name", "self")
 
 
-def check(name: str, *, beside: Path | None = None) -> None:
-    """Raise SpecError unless ``name`` can stand for a backend. Imports nothing."""
+class OptionError(SpecError):
+    """A backend's option is unknown or wrong; ``option`` is its name."""
+
+    def __init__(self, reason: str, option: str, *, value: object = None, remedy: str = "") -> None:
+        self.option = option
+        super().__init__(reason, value=value, remedy=remedy)
+
+
+def check(name: str, options: Mapping[str, Any] | None = None, *, beside: Path | None = None) -> None:
+    """Raise SpecError unless ``name`` can stand for a backend, and OptionError unless it takes ``options``.
+
+    Imports nothing where there are no options, and none are needed.
+    """
     module, colon, factory = name.rpartition(":")
     if name not in KNOWN and not (colon and factory):
         raise SpecError("unknown backend", value=name, remedy=nearest(name, KNOWN))
     if name not in KNOWN and modules.is_file(module):
         modules.locate(module, beside)
+    if options or name == SERVER:
+        make = _factory(name, beside)
+        typed = _typed(name, make, options or {})
+        if name in KNOWN:
+            make(None, **typed)  # what one option makes of another is for itself to say
 
 
 def in_real_time(name: str) -> bool:
@@ -47,11 +69,38 @@ def source_digest(name: str, *, beside: Path | None = None) -> str:
     return hashlib.sha256(modules.locate(module, beside).read_bytes()).hexdigest()
 
 
-def connect(name: str, costs: CostSource, *, beside: Path | None = None) -> Backend:
+def connect(
+    name: str, costs: CostSource, options: Mapping[str, Any] | None = None, *, beside: Path | None = None
+) -> Backend:
     """The backend called ``name``. Raises SpecError when it cannot be had."""
-    check(name, beside=beside)
+    check(name, options, beside=beside)
+    make = _factory(name, beside)
+    found: Backend = make(costs, **_typed(name, make, options or {}))
+    return found
+
+
+def _factory(name: str, beside: Path | None) -> Callable[..., Backend]:
     module, _, factory = KNOWN.get(name, name).rpartition(":")
-    make: Callable[[CostSource], Backend] | None = getattr(modules.load(module, beside=beside), factory, None)
+    make: Callable[..., Backend] | None = getattr(modules.load(module, beside=beside), factory, None)
     if make is None:
         raise SpecError(f"{module} has no {factory}", value=name)
-    return make(costs)
+    return make
+
+
+def _typed(name: str, make: Callable[..., Backend], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as the factory's signature wants them."""
+    from pydantic import TypeAdapter, ValidationError
+
+    known = [one for one in inspect.signature(make).parameters if one not in NOT_OPTIONS]
+    hints = typing.get_type_hints(make)
+    found = {}
+    for option, value in given.items():
+        if option not in known:
+            remedy = nearest(option, known) if known else "it has no options"
+            raise OptionError(f"unknown option of {name}", option, remedy=remedy)
+        try:
+            found[option] = TypeAdapter(hints.get(option, Any)).validate_python(value)
+        except ValidationError as error:
+            reason = error.errors(include_url=False)[0]["msg"]
+            raise OptionError(reason[:1].lower() + reason[1:], option, value=value) from None
+    return found

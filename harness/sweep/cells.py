@@ -13,7 +13,7 @@ from harness.result import Axes
 from harness.sweep import backends, costs, digest, systems
 from harness.sweep.resolve import Resolved
 from harness.sweep.schedule import Schedule, Schedules
-from harness.sweep.sweep import CapacitySearch, SystemChoice
+from harness.sweep.sweep import BackendChoice, CapacitySearch, SystemChoice
 from thunderserve.spec.gpu import Catalogue
 from thunderserve.spec.slo import Slo
 
@@ -26,7 +26,7 @@ class Cell:
     """One point of the grid: served once, judged at every SLO. A capacity search is a cell for each SLO."""
 
     system: SystemChoice
-    backend: str
+    backend: BackendChoice
     cluster: str
     catalogue: Catalogue
     model: str
@@ -48,7 +48,7 @@ class Cell:
         return Axes(
             system=self.system.shown,
             family=self.system.family,
-            backend=self.backend,
+            backend=self.backend.shown,
             cluster=self.cluster,
             catalogue=self.catalogue,
             model=self.model,
@@ -124,7 +124,7 @@ def expand(resolved: Resolved) -> list[Cell]:
         for slo, plan_slo in _slos(resolved)
         for seed in (sweep.seeds[:1] if resolved.workloads[workload].replays else sweep.seeds)
         for system in sweep.systems
-        if not system.clusters or cluster in system.clusters
+        if (not system.clusters or cluster in system.clusters) and (not system.backends or backend.shown in system.backends)
     ]  # fmt: skip
 
 
@@ -165,9 +165,9 @@ def _job(resolved: Resolved, cell: Cell, schedule: Schedule, hashes: dict[str, s
     common = hashes | {
         "schema": SCHEMA,
         "code": digest.code_version(digest.SERVING),
-        "backend": cell.backend,
-        "backend_source": backends.source_digest(cell.backend, beside=resolved.folder),
-        "system": cell.system.model_dump(mode="json", exclude={"clusters"}),
+        "backend": cell.backend.model_dump(mode="json"),
+        "backend_source": backends.source_digest(cell.backend.name, beside=resolved.folder),
+        "system": cell.system.model_dump(mode="json", exclude={"clusters", "backends"}),
         "system_source": _system_digest(cell.system.name, resolved.folder),
         "plan_slo": cell.plan_slo.model_dump(mode="json"),
         "attainment": cell.attainment,

@@ -10,7 +10,7 @@ from pathlib import Path
 from harness import figures, metrics
 from harness.sweep import backends, costs, systems, workloads
 from harness.sweep.source import Source, Step, parse
-from harness.sweep.sweep import ClusterChoice, Sweep, SystemChoice, WorkloadChoice
+from harness.sweep.sweep import BackendChoice, ClusterChoice, Sweep, SystemChoice, WorkloadChoice
 from harness.sweep.workloads import WorkloadSource
 from thunderserve.cost.efficiency import efficiency_of
 from thunderserve.spec.cluster import Cluster
@@ -43,14 +43,14 @@ def resolve(source: Source) -> Resolved:
     _check_twins(source, sweep)
     for key, known in (("metrics", metrics.names()), ("figures", figures.names())):
         _check_names(source, key, getattr(sweep, key), known)
-    for index, name in enumerate(sweep.backend):
-        _check_backend(source, index, name)
+    for index, backend in enumerate(sweep.backend):
+        _check_backend(source, index, backend)
     with _at(source, "costs"):
         costs.check(sweep.costs, beside=source.folder)
     with _at(source, "codec_times"):
         costs.check_codecs(sweep.codec_times, beside=source.folder)
     for index, choice in enumerate(sweep.systems):
-        _check_system(source, index, choice, [cluster.shown for cluster in sweep.clusters])
+        _check_system(source, index, choice, sweep)
     clusters = {
         (choice.shown, catalogue): _cluster(source, sweep, index, choice, catalogue)
         for index, choice in enumerate(sweep.clusters)
@@ -84,15 +84,14 @@ def _check_twins(source: Source, sweep: Sweep) -> None:
     axes: dict[str, Sequence[object]] = {
         "systems": [choice.shown for choice in sweep.systems],
         "clusters": [choice.shown for choice in sweep.clusters],
+        "backend": [choice.shown for choice in sweep.backend],
         "rate": sweep.rate if isinstance(sweep.rate, tuple) else (),
     }
-    axes |= {
-        name: getattr(sweep, name) for name in ("backend", "models", "gpu_catalogue", "seeds", "metrics", "figures")
-    }
+    axes |= {name: getattr(sweep, name) for name in ("models", "gpu_catalogue", "seeds", "metrics", "figures")}
     for name, values in axes.items():
         for index, value in enumerate(values):
             if value in values[:index]:
-                remedy = "give one of them a label" if name == "systems" else "name it once"
+                remedy = "give one of them a label" if name in ("systems", "backend") else "name it once"
                 raise source.error("is there already", (name, index), value=value, remedy=remedy)
 
 
@@ -103,16 +102,27 @@ def _check_names(source: Source, key: str, given: tuple[str, ...], known: tuple[
             raise source.error(reason, (key, index), value=name, remedy=nearest(name, known))
 
 
-def _check_backend(source: Source, index: int, name: str) -> None:
-    with _at(source, "backend", index):
-        backends.check(name, beside=source.folder)
+def _check_backend(source: Source, index: int, choice: BackendChoice) -> None:
+    try:
+        backends.check(choice.name, choice.options, beside=source.folder)
+    except backends.OptionError as error:
+        raise source.error(
+            error.reason, ("backend", index, error.option), value=error.value, remedy=error.remedy
+        ) from None
+    except SpecError as error:
+        raise source.relocate(error, ("backend", index)) from None
 
 
-def _check_system(source: Source, index: int, choice: SystemChoice, clusters: list[str]) -> None:
-    for name in choice.clusters:
-        if name not in clusters:
-            path = ("systems", index, "clusters")
-            raise source.error("is none of the sweep's clusters", path, value=name, remedy=nearest(name, clusters))
+def _check_system(source: Source, index: int, choice: SystemChoice, sweep: Sweep) -> None:
+    axes = {
+        "clusters": [cluster.shown for cluster in sweep.clusters],
+        "backends": [backend.shown for backend in sweep.backend],
+    }
+    for key, known in axes.items():
+        for name in getattr(choice, key):
+            if name not in known:
+                path = ("systems", index, key)
+                raise source.error(f"is none of the sweep's {key}", path, value=name, remedy=nearest(name, known))
     try:
         systems.build(choice.name, choice.options, beside=source.folder)
     except systems.OptionError as error:

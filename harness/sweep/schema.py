@@ -133,9 +133,10 @@ def _with_units(noun: type[BaseModel], part: dict[str, Any]) -> None:
 def _with_shorthands(content: dict[str, Any]) -> None:
     """What a sweep file may say in short: one thing for a list of one, a name for a mapping, a number for an SLO."""
     properties, parts = content["properties"], content["$defs"]
-    for name in ("SystemChoice", "WorkloadChoice", "ClusterChoice"):
+    for name in ("SystemChoice", "BackendChoice", "WorkloadChoice", "ClusterChoice"):
         keys = {"name": {"type": "string"}, "label": {"type": "string"}}
-        mapping = {"type": "object", "properties": keys} | ({"required": ["name"]} if name == "SystemChoice" else {})
+        named = name in ("SystemChoice", "BackendChoice")
+        mapping = {"type": "object", "properties": keys} | ({"required": ["name"]} if named else {})
         parts[name] = {"description": parts[name].get("description", ""), "anyOf": [{"type": "string"}, mapping]}
     axis = parts["SloAxis"]["properties"]
     axis["plan"] = {"anyOf": [{"type": "number"}, axis["plan"]]}

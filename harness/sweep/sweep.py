@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
+from harness.sweep.backends import SIMULATED
 from harness.sweep.plain import plain
 from thunderserve.spec.gpu import Catalogue
 from thunderserve.spec.noun import Noun
@@ -33,7 +34,18 @@ def _system(value: Any) -> Any:
         raise PydanticCustomError(
             "system", "is not a system: write a name, or {example}", {"example": "{name: x, option: y}"}
         )
-    named = {key: plain(item) for key, item in value.items() if key in ("name", "label", "clusters")}
+    named = {key: plain(item) for key, item in value.items() if key in ("name", "label", "clusters", "backends")}
+    return named | {"options": {key: plain(item) for key, item in value.items() if key not in named}}
+
+
+def _backend(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"name": value}
+    if not isinstance(value, dict):
+        raise PydanticCustomError(
+            "backend", "is not a backend: write a name, or {example}", {"example": "{name: openai, url: http://...}"}
+        )
+    named = {key: plain(item) for key, item in value.items() if key in ("name", "label")}
     return named | {"options": {key: plain(item) for key, item in value.items() if key not in named}}
 
 
@@ -75,6 +87,8 @@ class SystemChoice(Noun):
     options: dict[str, Any] = Field(default={})
     clusters: Annotated[tuple[str, ...], BeforeValidator(_many)] = ()
     """The sweep's clusters it runs on, by name; by default all. Systems with a cluster each are compared across them."""
+    backends: Annotated[tuple[str, ...], BeforeValidator(_many)] = ()
+    """The sweep's backends that carry it out, by label; by default all. Systems with a real one each are compared across them."""
 
     @property
     def shown(self) -> str:
@@ -88,6 +102,26 @@ class SystemChoice(Noun):
     def family(self) -> str:
         """The name of its module: ``distserve``."""
         return self.name.rsplit("/", 1)[-1].removesuffix(".py").rsplit(".", 1)[-1]
+
+
+class BackendChoice(Noun):
+    """A backend and its options: ``simulated``, or ``{name: openai, url: "http://127.0.0.1:8000"}``."""
+
+    name: str = Field(min_length=1)
+    label: str = ""
+    """What tables and figures call it; by default its name."""
+    options: dict[str, Any] = Field(default={})
+
+    @model_validator(mode="after")
+    def _says_what_is_simulated(self) -> BackendChoice:
+        if self.label and SIMULATED in (self.name, self.label) and self.label != self.name:
+            raise ValueError(f"a label must not hide or claim that a backend is {SIMULATED}")
+        return self
+
+    @property
+    def shown(self) -> str:
+        """The label, or the name."""
+        return self.label or self.name
 
 
 class WorkloadChoice(Noun):
@@ -185,7 +219,9 @@ class Sweep(Noun):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     description: str = ""
-    backend: Names = ("simulated",)
+    backend: Annotated[
+        tuple[Annotated[BackendChoice, BeforeValidator(_backend)], ...], BeforeValidator(_many), Field(min_length=1)
+    ] = (BackendChoice(name=SIMULATED),)
     systems: Annotated[
         tuple[Annotated[SystemChoice, BeforeValidator(_system)], ...], BeforeValidator(_many), Field(min_length=1)
     ]

@@ -41,6 +41,25 @@ def test_seeds_are_put_together_and_nothing_else(sweep: SweepResult) -> None:
     assert value.value == pytest.approx(np.mean(np.array(shares, float)))
 
 
+def test_real_backends_are_one_place_where_each_system_has_its_own(sweep: SweepResult) -> None:
+    def on(**backends: str) -> SweepResult:
+        cells = (
+            replace(c, axes=replace(c.axes, backend=backends.get(c.axes.family, "simulated"))) for c in sweep.cells
+        )
+        return replace(sweep, cells=tuple(cells))
+
+    def places(result: SweepResult) -> set[str]:
+        return {g.place.backend for g in comparison.groups(result)}
+
+    real = on(vllm="mine", distserve="theirs")
+    assert len(places(real)) == 1
+    assert set(places(real).pop().split(" / ")) == {"mine", "theirs"}
+    assert "Against" in printed(real)
+    twice = replace(real, cells=(*real.cells, *on(vllm="theirs", distserve="theirs").cells))
+    assert places(twice) == {"mine", "theirs"}
+    assert places(replace(real, cells=(*real.cells, *sweep.cells))) == {places(real).pop(), "simulated"}
+
+
 def test_goodput_never_exceeds_what_is_offered(sweep: SweepResult) -> None:
     for g in comparison.groups(sweep):
         value = g.value("x10", "goodput_per_s")

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from thunderserve.engine.vllm.options import AttendantOptions
 
 MODEL = "smollm2-135m"
 READY_S = 600.0
+BUSY = ("vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc")
 PLAN = {
     "system": "by hand",
     "flows": [{"prefill": 0, "decode": 1, "share": 1.0}],
@@ -50,9 +52,24 @@ class Served:
     process: subprocess.Popen[bytes]
 
     def health(self) -> dict[str, Any]:
-        """As the front tells it."""
-        found: dict[str, Any] = ask(self.url, "/health")
+        """As the front tells it; while nobody can serve it answers 503, with the same content."""
+        try:
+            found: dict[str, Any] = ask(self.url, "/health")
+        except urllib.error.HTTPError as error:
+            found = json.load(error)
         return found
+
+    def quiet(self, patience_s: float = 30.0) -> None:
+        """Wait until both instances say that they run nothing and hold no block. vLLM's figures lag behind its answers."""
+        until_s = time.monotonic() + patience_s
+        busy: list[dict[str, float]] = []
+        while time.monotonic() < until_s:
+            found = [self.figures(one) for one in (0, 1)]
+            busy = [{name: one[name] for name in BUSY if one[name]} for one in found]
+            if not any(busy):
+                return
+            time.sleep(0.2)
+        raise AssertionError(f"still busy after {patience_s:g} s: {busy}")
 
     def pid(self, replica: int) -> int:
         """Of a vLLM instance."""

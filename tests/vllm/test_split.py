@@ -42,9 +42,6 @@ def handed_over(served: Served, before: dict[str, float], prompts: list[list[int
     until_s = time.monotonic() + 10  # vLLM counts after it has answered
     while grown(served, before, figures.EXTERNAL) < sum(map(len, prompts)) and time.monotonic() < until_s:
         time.sleep(0.2)
-    until_s = time.monotonic() + 10  # vLLM counts after it has answered
-    while grown(served, before, figures.EXTERNAL) < sum(map(len, prompts)) and time.monotonic() < until_s:
-        time.sleep(0.2)
     assert grown(served, before, figures.EXTERNAL) == sum(map(len, prompts))
     assert grown(served, before, figures.COMPUTED) == len(prompts)
 
@@ -105,18 +102,20 @@ def test_a_client_that_leaves_is_forgotten_by_both_instances(split: Served) -> N
     pieces = streamed(split, prompt(7), 400)
     next(pieces)
     pieces.close()
-    until_s = time.monotonic() + 30
-    while time.monotonic() < until_s and any(split.figures(one)["vllm:num_requests_running"] for one in (0, 1)):
-        time.sleep(0.2)
-    assert not any(split.figures(one)["vllm:num_requests_running"] for one in (0, 1))
-    assert all(split.figures(one)["vllm:kv_cache_usage_perc"] == 0 for one in (0, 1))
+    split.quiet()
+
+
+def steady(seed: int) -> list[int]:
+    """Of few lengths: for every new number of rows the matrix library keeps what it has prepared, with any connector or none."""
+    rng = random.Random(seed)
+    return [rng.randrange(100, 40000) for _ in range(64 * rng.randrange(1, 5))]
 
 
 def test_five_hundred_requests_leave_memory_as_it_was(split: Served) -> None:
     def serve(first: int, count: int) -> None:
         """Four at a time."""
         threads = [
-            threading.Thread(target=lambda part=part: [answer(split, prompt(5000 + seed), 2) for seed in part])
+            threading.Thread(target=lambda part=part: [answer(split, steady(5000 + seed), 2) for seed in part])
             for part in (range(first + lane, first + count, 4) for lane in range(4))
         ]
         for thread in threads:
@@ -136,9 +135,9 @@ def test_five_hundred_requests_leave_memory_as_it_was(split: Served) -> None:
     serve(200, 300)
     after = resident()
     print(f"\nMiB after 200 and after 500 requests: {warm} {after}")
-    handed_over(split, before, [prompt(5000 + seed) for seed in range(500)])
+    handed_over(split, before, [steady(5000 + seed) for seed in range(500)])
     assert all(b - a < 60 for a, b in zip(warm, after, strict=True))
-    assert all(split.figures(one)["vllm:kv_cache_usage_perc"] == 0 for one in (0, 1))
+    split.quiet()
 
 
 @pytest.mark.parametrize("victim", [1, 0], ids=["decode", "prefill"])

@@ -33,6 +33,18 @@ MESSAGES = {
     ),
     "not_yaml": ":3: is not YAML: expected ',' or ']', but got ':'",
     "missing_key": ":1: models: is missing; add the key 'models'",
+    "unknown_backend_option": ":2: backend[1].urll: unknown option of openai; did you mean 'url'?",
+    "wrong_backend_option": (
+        ":2: backend[0].warm_up: input should be a valid integer, unable to parse string as an integer (got 'many')"
+    ),
+    "server_without_address": (
+        ":2: backend[0]: wants one of url and command; {name: openai, url: http://127.0.0.1:8000}, "
+        "or {name: openai, command: 'server --port {port}'}"
+    ),
+    "not_a_backend_of_the_sweep": (
+        ":3: systems[1].backends: is none of the sweep's backends (got 'engin'); did you mean 'engine'?"
+    ),
+    "hidden_simulation": ":2: backend: a label must not hide or claim that a backend is simulated",
     "same_twice": ":2: systems[1]: is there already (got 'vllm'); give one of them a label",
 }
 

@@ -47,6 +47,17 @@ def test_the_grid_is_the_product_of_the_axes(tmp_path: Path) -> None:
     assert {job.cell.axes.workload for job in found} == {"fixed-512-128", "own"}
 
 
+def test_a_system_runs_on_the_backends_that_it_names(tmp_path: Path) -> None:
+    systems = "systems=[{name: ./system.py, backends: [simulated]}, {name: ./system.py, cards: 4}]"
+    backend = "backend=[simulated, {name: openai, label: mine, url: 'http://127.0.0.1:9'}]"
+    found = jobs(tmp_path, systems, backend)
+    assert {(job.cell.axes.system, job.cell.axes.backend) for job in found} == {
+        ("system", "simulated"), ("system[cards=4]", "simulated"), ("system[cards=4]", "mine")
+    }  # fmt: skip
+    alone = [job.id for job in jobs(tmp_path) if job.cell.axes.system == "system"]
+    assert [job.id for job in found if job.cell.axes.system == "system"] == alone
+
+
 def test_ids_repeat(tmp_path: Path) -> None:
     assert ids(tmp_path) == ids(tmp_path)
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import aiohttp
 
+from thunderserve.engine.launch.tree import Tree
 from thunderserve.engine.messages import (
     VERSION,
     Beat,
@@ -39,7 +40,6 @@ from thunderserve.engine.vllm import figures
 from thunderserve.engine.vllm.exchange import EngineError, Exchange
 from thunderserve.engine.vllm.handover import Door, hand_over
 from thunderserve.engine.vllm.options import AttendantOptions
-from thunderserve.engine.vllm.process import Tree
 from thunderserve.engine.vllm.remote import PREFILL
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""The process tree of one vLLM instance: it ends with whoever started it, and whole."""
+"""The process tree of one foreign server: it ends with whoever started it, and whole."""
 
 from __future__ import annotations
 
