@@ -29,7 +29,7 @@ from baselines.shared.goodput import Goodput, Judge, Serve, decode_alone, server
 from baselines.shared.instances import Shape, groups, pack, place, replica, shapes
 from thunderserve.cost.evaluate import prefill_s
 from thunderserve.policy import Problem
-from thunderserve.spec.plan import Batching, Flow, Phase, Plan, Replica
+from thunderserve.spec.plan import Batching, Flow, Phase, Plan, Replica, Transfer
 
 Stages = tuple[tuple[int, ...], ...]
 
@@ -60,6 +60,8 @@ class System:
 
     affinity: Literal["auto", "high", "low"] = "auto"
     """Which placement algorithm; ``auto`` looks at the slowest link between two cards of the type."""
+    transfer: Transfer = "after_prefill"
+    """When KV leaves; DistServe's decode instances pull it when a prompt is finished (section 4.3)."""
     spare: Literal["use", "idle"] = "use"
     """Cards that the traffic does not need: replicate on, or leave them."""
     saturation_tokens: int | None = None
@@ -164,6 +166,7 @@ class System:
             replicas=tuple(replicas),
             flows=tuple(flows),
             router="join_shortest_queue",
+            transfer=self.transfer,
             notes={gpu: fleet.note for gpu, fleet in fleets},
         )
 

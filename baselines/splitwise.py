@@ -170,7 +170,14 @@ class System:
             or (i == j and first is Phase.BOTH)
         ]
         flows = tuple(Flow(prefill=i, decode=j, share=1 / len(pairs)) for i, j in pairs)
-        return Plan(system="splitwise", replicas=tuple(replicas), flows=flows, router="fewest_tokens", notes=notes)
+        return Plan(
+            system="splitwise",
+            replicas=tuple(replicas),
+            flows=flows,
+            router="fewest_tokens",
+            transfer="layerwise",
+            notes=notes,
+        )
 
 
 def _intensity(problem: Problem, gpu: str) -> float:

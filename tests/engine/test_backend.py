@@ -51,7 +51,12 @@ COLOCATED = Plan(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("plan", [split(RAW), split(INT4), COLOCATED], ids=["split-raw", "split-int4", "colocated"])
+LAYERWISE = split(RAW).model_copy(update={"transfer": "layerwise"})
+
+
+@pytest.mark.parametrize(
+    "plan", [split(RAW), split(INT4), LAYERWISE, COLOCATED], ids=["split-raw", "split-int4", "layerwise", "colocated"]
+)
 def test_a_trace_is_served_in_real_time(model: ModelSpec, plan: Plan) -> None:
     served = Real().serve(Deployment(plan, load_cluster("local-2"), model), TRACE)
     records = served.records
@@ -70,6 +75,11 @@ def test_a_trace_is_served_in_real_time(model: ModelSpec, plan: Plan) -> None:
     else:
         assert (records.transfer_s[several] > 0).all()
         assert records.decode_replica[several].tolist() == [1] * 4
+        ahead_s = records.first_token_s[several] - records.transfer_start_s[several]
+        if plan.transfer == "layerwise":
+            assert (ahead_s > 0).any()
+        else:
+            assert (ahead_s < 0.02).all()  # a client hears of its token a little later
 
 
 def test_a_token_that_the_model_does_not_have_is_refused_and_harms_nobody(model: ModelSpec) -> None:

@@ -97,6 +97,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
             s_per_token=draw(st.integers(0, 64)) * fine,
             encode_s_per_token=draw(st.integers(0, 16)) * fine,
             decode_s_per_token=draw(st.integers(0, 16)) * fine,
+            layers=draw(st.sampled_from([0, 0, 2, 8])),
         )
         for prefill, decode in sorted(draw(st.sets(pairs, min_size=1, max_size=6)))
     ]

@@ -91,6 +91,29 @@ def test_split_with_a_transfer_over_two_links() -> None:
     assert last == pytest.approx(first + transfer + rest, rel=1e-12)
 
 
+@pytest.mark.parametrize(("s_per_token", "bound"), [(1e-3, "wire"), (1e-7, "prefill")])
+def test_layers_leave_while_the_prompt_is_computed(s_per_token: float, bound: str) -> None:
+    route = RouteSetup(
+        1,
+        0,
+        links=(0,),
+        alpha_s=5e-3,
+        s_per_token=s_per_token,
+        encode_s_per_token=2e-6,
+        decode_s_per_token=3e-6,
+        layers=10,
+    )
+    setup = ReplicaSetup(table(), limits())
+    first, last, row = alone(Fleet([setup, setup], [route], links=1), 900, 300)
+    encode, wire, decode_s = 900 * 2e-6, 900 * s_per_token, 900 * 3e-6
+    begin = first / 10 + encode / 10
+    end = {"wire": begin + 5e-3 + wire, "prefill": first + encode / 10 + 5e-3 + wire / 10}[bound]
+    assert row["transfer_start_s"] - 3.0 == pytest.approx(begin, rel=1e-9)
+    assert row["transfer_end_s"] - 3.0 == pytest.approx(end + decode_s / 10, rel=1e-9)
+    rest = sum(decode(900 + j) + LOGIT for j in range(1, 300))
+    assert last == pytest.approx(end + decode_s / 10 + rest, rel=1e-12)
+
+
 def test_a_single_token_ends_with_its_prefill_and_never_travels() -> None:
     setup = ReplicaSetup(table(), limits())
     first, last, row = alone(Fleet([setup, setup], [RouteSetup(0, 1)]), 900, 1)

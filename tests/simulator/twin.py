@@ -245,15 +245,25 @@ class Twin:
             replica.free -= held
             replica.pulled += 1
             sequence.transfer_start = now
-            route = sequence.route
-            start = max(
-                [now + route.encode_s_per_token * sequence.prompt, *(self.link_free[link] for link in route.links)]
-            )
-            end = start + route.alpha_s + route.s_per_token * sequence.prompt
-            for link in route.links:
-                self.link_free[link] = end
-            self.transfers.append((end + route.decode_s_per_token * sequence.prompt, self.issued, sequence))
+            self.transfers.append((self.arrival_of(sequence, now), self.issued, sequence))
             self.issued += 1
+
+    def arrival_of(self, sequence: Sequence, now: float) -> float:
+        """Layer by layer if its prompt ends now and its route says so: the first layer leaves when it is computed, the last not
+        before the prompt has ended."""
+        route, tokens = sequence.route, sequence.prompt
+        parts = route.layers if route.layers and sequence.first_token == now else 1
+        encode, wire, decode = (
+            rate * tokens for rate in (route.encode_s_per_token, route.s_per_token, route.decode_s_per_token)
+        )
+        ready = now if parts == 1 else sequence.prefill_start + (now - sequence.prefill_start) / parts
+        start = max([ready + encode / parts, *(self.link_free[link] for link in route.links)])
+        if parts > 1:
+            sequence.transfer_start = min(start, now)
+        end = start + route.alpha_s + wire
+        for link in route.links:
+            self.link_free[link] = end
+        return max(end, now + encode / parts + route.alpha_s + wire / parts) + decode / parts
 
     def receive(self, sequence: Sequence, now: float) -> None:
         sequence.transfer_end = now

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from thunderserve.engine.messages import Role
+from thunderserve.spec.plan import Transfer
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class WorkerOptions:
     kv_bytes: int = 1 << 30
     max_context: int = 0
     """0: the model's own."""
+    transfer: Transfer = "layerwise"
+    """When keys and values leave."""
     reuse_prefixes: bool = True
     attention: Literal["auto", "sdpa", "flash"] = "auto"
     seed: int = 0

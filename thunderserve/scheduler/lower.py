@@ -18,7 +18,7 @@ from thunderserve.scheduler.sample import Sample, draw, further
 from thunderserve.scheduler.score import Score, Simulation
 from thunderserve.scheduler.solution import Cards, Group, Solution
 from thunderserve.spec.kv import KvCodec
-from thunderserve.spec.plan import Phase
+from thunderserve.spec.plan import Phase, Transfer
 
 LONGER_SEED = 4001
 """Added to the planner's seed for the longer sample of a search."""
@@ -107,15 +107,19 @@ def lower_level(
     strata: int = 48,
     keep: int = 4,
     sample: Sample | None = None,
+    transfer: Transfer = "after_prefill",
 ) -> Lower:
-    """Prepare for ``problem``: draw the sample, price the stages. Without ``longer_requests`` scores are of one sample."""
+    """Prepare for ``problem``: draw the sample, price the stages. Without ``longer_requests`` scores are of one sample.
+
+    Closed forms take every transfer as one after the prefill; where it is ``layerwise``, the simulated score knows better.
+    """
     inventory = take_stock(problem.cluster)
     drawn = sample or draw(problem, requests, strata, problem.seed)
     by_phase = batching.by_phase()
     book = LayerCostBook(problem.costs, problem.model, bounds_of(problem.model, by_phase))
     deduce = Deducer(inventory, problem.model, book, drawn, by_phase, MemoryRules())
     passages = Passages(inventory, problem.model, codecs, drawn.mean_prompt, problem.costs.codec_speed)
-    short = Simulation(deduce, drawn)
+    short = Simulation(deduce, drawn, problem.model.num_layers if transfer == "layerwise" else 0)
     longer = further(problem, drawn, longer_requests, problem.seed + LONGER_SEED) if longer_requests else None
     race = Race(short, None if longer is None else short.on(longer))
     return Lower(Estimator(deduce, passages, drawn, orchestration), race, keep)

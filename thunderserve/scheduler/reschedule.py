@@ -178,4 +178,7 @@ def _replanned(plan: Plan, kept: list[Replica], estimate: Estimate, deduce: Dedu
         one = estimate.configurations[place]
         batching = deduce.batching[one.phase].model_copy(update={"max_sequences": one.max_sequences})
         replicas.append(kept[place].model_copy(update={"phase": one.phase, "batching": batching}))
-    return Plan(system=plan.system, replicas=tuple(replicas), flows=flows_of(estimate, reached), notes=dict(plan.notes))
+    return Plan(
+        system=plan.system, replicas=tuple(replicas), flows=flows_of(estimate, reached), transfer=plan.transfer,
+        notes=dict(plan.notes),
+    )  # fmt: skip

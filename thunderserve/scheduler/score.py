@@ -35,6 +35,8 @@ class Simulation:
 
     deduce: Deducer
     sample: Sample
+    layers: int = 0
+    """Above 0, keys and values leave in so many parts while a prompt is computed."""
     simulated: int = 0
     """Requests simulated so far."""
     _setups: dict[tuple[object, ...], ReplicaSetup] = field(default_factory=dict)
@@ -86,6 +88,7 @@ class Simulation:
                     passage.wire_s_per_token,
                     passage.encode_s_per_token,
                     passage.decode_s_per_token,
+                    self.layers,
                 )
             )
         setups = [self.setup(one) for one in estimate.configurations]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from thunderserve.policy import Problem
 from thunderserve.scheduler.moves import ALL, SPLIT, Phases
 from thunderserve.spec.kv import INT4, RAW, KvCodec
-from thunderserve.spec.plan import Phase, Plan
+from thunderserve.spec.plan import Phase, Plan, Transfer
 
 if TYPE_CHECKING:  # options are checked without the compiled parts, which take a second to import
     from thunderserve.scheduler import search as upper
@@ -28,6 +28,8 @@ class System:
 
     codec: Literal["4bit", "16bit", "auto"] = "4bit"
     """How KV travels; ``auto`` takes, pair by pair, what is faster for the mean prompt."""
+    transfer: Transfer = "after_prefill"
+    """When KV leaves. The paper does not say; its formula adds the transfer to the prefill. ``layerwise`` hides it behind."""
     orchestration: Literal["lp", "uniform"] = "lp"
     """Flows from the linear program, or (ablation) the same share for every pair."""
     init: Literal["cluster", "random"] = "cluster"
@@ -72,6 +74,7 @@ class System:
         found = upper.run(problem, lower, settings, watch or upper.ignore)
         batching = lower.estimator.deduce.batching
         plan = plan_of("thunderserve", lower.inventory, found.estimate, batching, upper.notes(lower, found))
+        plan = plan.model_copy(update={"transfer": self.transfer})
         plan.check(problem.cluster, problem.model)
         return plan, found
 
@@ -121,4 +124,5 @@ class System:
             requests=self.requests,
             longer_requests=self.longer_requests,
             keep=self.simulate,
+            transfer=self.transfer,
         )

@@ -100,6 +100,7 @@ def _route(flow: Flow, deployment: Deployment, links: dict[tuple[str, str], int]
         s_per_token=transfer.wire_s_per_token,
         encode_s_per_token=transfer.encode_s_per_token,
         decode_s_per_token=transfer.decode_s_per_token,
+        layers=deployment.model.num_layers if deployment.plan.transfer == "layerwise" else 0,
     )
 
 

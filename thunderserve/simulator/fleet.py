@@ -39,6 +39,8 @@ class RouteSetup(NamedTuple):
     s_per_token: float = 0.0
     encode_s_per_token: float = 0.0
     decode_s_per_token: float = 0.0
+    layers: int = 0
+    """Above 0, keys and values leave in so many equal parts while the prompt is computed; 0: when it is finished."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ def _paths(routes: list[RouteSetup], link0: int) -> Rows:
         paths[name] = pairs[name]
     paths["links"] = [len(route.links) for route in routes]
     paths["link0"] = link0 + np.cumsum(paths["links"]) - paths["links"]
-    for name in ("alpha_s", "s_per_token", "encode_s_per_token", "decode_s_per_token"):
+    for name in ("alpha_s", "s_per_token", "encode_s_per_token", "decode_s_per_token", "layers"):
         paths[name] = [getattr(route, name) for route in routes]
     return paths
 

@@ -100,6 +100,9 @@ def _send(world: World, request: int, now: float) -> None:
     """Encode, wait for the links, cross them, decode: note when ``request`` will have arrived."""
     row = world.pool.requests[request]
     path, tokens = world.routes[row.route], row.prompt_tokens
+    if path.layers > 0 and row.first_token_s == now:
+        _send_by_layers(world, request, now)
+        return
     row.transfer_start_s = now
     start_s = now + path.encode_s_per_token * tokens
     for place in range(path.link0, path.link0 + path.links):
@@ -108,3 +111,25 @@ def _send(world: World, request: int, now: float) -> None:
     for place in range(path.link0, path.link0 + path.links):
         world.clocks[world.pool.ints[place]] = end_s
     push_transfer(world, end_s + path.decode_s_per_token * tokens, request)
+
+
+@inlined
+def _send_by_layers(world: World, request: int, now: float) -> None:
+    """The same for a prompt that was just finished and has been leaving while it was computed, its layers evenly over that time.
+
+    The links worked on it from the end of its first layer on, whenever they had nothing older; what cannot have left before the
+    prompt's end is its last layer. The decode replica is taken to have had room for it from the beginning, since it has now.
+    """
+    row = world.pool.requests[request]
+    path, tokens = world.routes[row.route], row.prompt_tokens
+    encode_s = path.encode_s_per_token * tokens / path.layers
+    wire_s = path.s_per_token * tokens
+    start_s = row.prefill_start_s + (now - row.prefill_start_s) / path.layers + encode_s
+    for place in range(path.link0, path.link0 + path.links):
+        start_s = max(start_s, world.clocks[world.pool.ints[place]])
+    row.transfer_start_s = min(start_s, now)
+    end_s = start_s + path.alpha_s + wire_s
+    for place in range(path.link0, path.link0 + path.links):
+        world.clocks[world.pool.ints[place]] = end_s
+    last_s = now + encode_s + path.alpha_s + wire_s / path.layers
+    push_transfer(world, max(end_s, last_s) + path.decode_s_per_token * tokens / path.layers, request)

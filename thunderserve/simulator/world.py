@@ -88,6 +88,7 @@ PATH = np.dtype(
         ("s_per_token", "f8"),  # on the links
         ("encode_s_per_token", "f8"),
         ("decode_s_per_token", "f8"),
+        ("layers", "i8"),  # 0: KV leaves when the prompt is finished; else layer by layer
     ],
     align=True,
 )

@@ -96,6 +96,9 @@ class Flow(Noun):
     codec: KvCodec = RAW
 
 
+Transfer = Literal["after_prefill", "layerwise"]
+"""When keys and values leave: when the prompt is finished, or each layer as soon as it is computed (Splitwise, section 4.2)."""
+
 Router = Literal["flows", "join_shortest_queue", "fewest_tokens", "least_kv"]
 
 
@@ -110,6 +113,7 @@ class Plan(Noun):
     replicas: tuple[Replica, ...] = Field(min_length=1)
     flows: tuple[Flow, ...] = Field(min_length=1)
     router: Router = "flows"
+    transfer: Transfer = "after_prefill"
     """``flows`` keeps the shares; the others choose among the listed flows by load and ignore the shares."""
     notes: dict[str, str] = Field(default_factory=dict)
     """What the policy wants a reader to know: search effort, what it weighed."""

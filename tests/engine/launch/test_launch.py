@@ -152,11 +152,14 @@ GREEDY, DRAWN = Sampling(40), Sampling(40, temperature=1.0, seed=5)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("transfer", ["after_prefill", "layerwise"])
 def test_real_workers_give_the_same_answers_in_two_phases_in_one_and_after_a_death(
-    checkpoint: str, tmp_path: Path
+    checkpoint: str, tmp_path: Path, transfer: str
 ) -> None:
+    split = plan(Phase.PREFILL, Phase.DECODE).model_copy(update={"transfer": transfer})
+
     async def check() -> None:
-        async with launched(plan(Phase.PREFILL, Phase.DECODE), checkpoint, tmp_path, restart=True) as launch:
+        async with launched(split, checkpoint, tmp_path, restart=True) as launch:
             asked = [(prompt, sampling) for prompt in PROMPTS for sampling in (GREEDY, DRAWN)]
             expected = await asyncio.gather(*(ask(launch, *one, number) for number, one in enumerate(asked)))
             assert len(set(map(tuple, expected))) > len(PROMPTS), "the answers differ from prompt to prompt"

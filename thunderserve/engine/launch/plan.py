@@ -149,6 +149,7 @@ def options_of(
             block_tokens=replica.batching.block_tokens,
             kv_bytes=wishes.kv_bytes,
             max_context=wishes.max_context,
+            transfer=plan.transfer,
         )
         for index, (replica, share) in enumerate(zip(plan.replicas, shares, strict=True))
     ]

@@ -25,7 +25,7 @@ class PagedMemory:
         device: torch.device,
     ) -> None:
         shape = (blocks, block_tokens, heads, dim)
-        self.block_tokens = block_tokens
+        self.block_tokens, self.layers = block_tokens, layers
         self._keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)]
         self._values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)]
         self._arrays = [(_array(k), _array(v)) for k, v in zip(self._keys, self._values, strict=True)]

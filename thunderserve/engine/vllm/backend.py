@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -56,12 +57,25 @@ class Vllm:
             LaunchError: an instance did not come up.
             RecomputedError: keys and values were not taken over.
         """
-        deployment.plan.check(deployment.cluster, deployment.model)
-        python = interpreter(self.python or None)
-        return asyncio.run(self._serve(deployment, trace, python))
+        return asyncio.run(self._serve(deployment, trace))
 
-    async def _serve(self, deployment: Deployment, trace: Trace, python: str) -> Served:
+    async def _serve(self, deployment: Deployment, trace: Trace) -> Served:
+        vocabulary = deployment.model.vocab_size
+        async with self.running(deployment) as launch:
+            await warm(launch.coordinator, 4 * len(deployment.plan.replicas), vocabulary)
+            before = await read_all(launch)
+            served = await replay(launch.coordinator, trace, vocabulary)
+            grown = [figures.kept(now, was) for now, was in zip(await read_all(launch), before, strict=True)]
+        if self.connector == "thunderserve":
+            check_taken_over(served.records, grown)
+        return replace(served, counters={**served.counters, **by_replica(grown)})
+
+    @asynccontextmanager
+    async def running(self, deployment: Deployment) -> AsyncIterator[Launch]:
+        """The plan's instances, ready behind a coordinator, until the block is left. Raises as ``serve`` does."""
         model, plan = deployment.model, deployment.plan
+        plan.check(deployment.cluster, model)
+        python = interpreter(self.python or None)
         with tempfile.TemporaryDirectory(prefix="thunderserve-") as folder:
             instance = self._instance(deployment, folder)
             fleet = Fleet(plan, instance, python)
@@ -71,15 +85,9 @@ class Vllm:
             )  # fmt: skip
             await launch.start(timeout_s=READY_S)
             try:
-                await warm(launch.coordinator, 4 * len(plan.replicas), model.vocab_size)
-                before = await read_all(launch)
-                served = await replay(launch.coordinator, trace, model.vocab_size)
-                grown = [figures.kept(now, was) for now, was in zip(await read_all(launch), before, strict=True)]
+                yield launch
             finally:
                 await launch.stop()
-        if self.connector == "thunderserve":
-            check_taken_over(served.records, grown)
-        return replace(served, counters={**served.counters, **by_replica(grown)})
 
     def _instance(self, deployment: Deployment, folder: str) -> Instance:
         model, plan = deployment.model, deployment.plan
@@ -100,16 +108,15 @@ def over_files(costs: CostSource | None = None) -> Vllm:
     return Vllm(costs, name="vllm-files", connector="example")
 
 
+def told(launch: Launch) -> list[AttendantOptions]:
+    """What the attendants of the instances were told, in the plan's order."""
+    return [process.options for process in launch.processes if isinstance(process.options, AttendantOptions)]
+
+
 async def read_all(launch: Launch) -> list[dict[str, float]]:
     """The figures of every instance, in the plan's order."""
     async with aiohttp.ClientSession() as session:
-        found = []
-        for process in launch.processes:
-            options = process.options
-            if not isinstance(options, AttendantOptions):
-                raise TypeError("not a vLLM instance")
-            found.append(figures.read(await Exchange(session, options.url, options.name).get("/metrics")))
-        return found
+        return [figures.read(await Exchange(session, one.url, one.name).get("/metrics")) for one in told(launch)]
 
 
 def by_replica(grown: list[dict[str, float]]) -> Mapping[str, float]:

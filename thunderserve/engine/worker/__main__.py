@@ -57,7 +57,7 @@ def serve(options: WorkerOptions, start_s: float) -> None:
     wire_dtype = getattr(torch, options.wire_dtype or options.dtype)
     warm_up(model, options, wire_dtype)
     wake = threading.Event()
-    departures = Departures(options.replica, model.layers, wire_dtype, wake.set)
+    departures = Departures(options.replica, memory, wire_dtype, wake.set, late=options.transfer == "after_prefill")
     arrivals = Arrivals(options.host, replica, memory, model.layers, wake.set)
     line = Line(options.coordinator, wake.set)
     host, port = arrivals.address

@@ -1,4 +1,4 @@
-"""Keys and values that leave: layer by layer, while the prefill runs on."""
+"""Keys and values that leave: layer by layer while the prefill runs on, or all at its end."""
 
 from __future__ import annotations
 
@@ -45,13 +45,22 @@ class Departures:
 
     Args:
         replica: number of this worker's replica, which makes the numbers of its transfers its own.
-        layers: of the model.
+        memory: where they lie.
         wire_dtype: what keys and values are cast to.
         wake: called when something has happened.
+        late: nothing leaves before its prefill is done.
     """
 
-    def __init__(self, replica: int, layers: int, wire_dtype: torch.dtype, wake: Callable[[], None]) -> None:
-        self._layers, self._wire_dtype = layers, wire_dtype
+    def __init__(
+        self,
+        replica: int,
+        memory: PagedMemory,
+        wire_dtype: torch.dtype,
+        wake: Callable[[], None],
+        *,
+        late: bool = False,
+    ) -> None:
+        self._memory, self._wire_dtype, self._late = memory, wire_dtype, late
         self._sender = Sender(wake=wake)
         self._numbers = itertools.count(replica << 40)
         self._by_number: dict[int, Departure] = {}
@@ -60,29 +69,24 @@ class Departures:
 
     def begin(self, step: Step) -> None:
         """Offer what this step begins to compute and somebody else will decode."""
-        for part in step.parts:
+        for part in () if self._late else step.parts:
             sequence = part.sequence
-            if sequence.target is None or self._of(sequence) is not None:
-                continue
-            number, target = next(self._numbers), sequence.target
-            outgoing = self._sender.start(
-                number, (target.host, target.port), layers=self._layers, tokens=len(sequence.tokens),
-                codec=codec_of(target), link=Link(target.bytes_per_s or None, target.latency_s),
-                note=encode(_note(sequence)),
-            )  # fmt: skip
-            self._by_number[number] = self._by_request[sequence.id] = Departure(sequence, outgoing)
+            if sequence.target is not None and self._of(sequence) is None:
+                self._offer(sequence, sequence.target, len(sequence.tokens))
 
-    def watcher(self, step: Step, memory: PagedMemory) -> Callable[[int, Tensor, Tensor], None] | None:
+    def watcher(self, step: Step) -> Callable[[int, Tensor, Tensor], None] | None:
         """What is to be called after each layer of this step; none if nothing leaves."""
         leaving = [
-            (part, self._by_request[part.sequence.id]) for part in step.parts if part.sequence.target is not None
+            (part, self._by_request[part.sequence.id])
+            for part in (() if self._late else step.parts)
+            if part.sequence.target is not None
         ]
         if not leaving:
             return None
 
         def seen(layer: int, k: Tensor, v: Tensor) -> None:
             for part, departure in leaving:
-                self._give(layer, part, departure, k, v, memory)
+                self._give(layer, part, departure, k, v)
 
         return seen
 
@@ -93,7 +97,12 @@ class Departures:
                 departure.given = max(departure.given, part.past + part.stop - part.start)
 
     def close(self, sequence: Sequence, token: int) -> None:
-        """The prefill is done: ``token`` follows."""
+        """The prefill is done: ``token``, the last of the sequence, follows."""
+        if self._late and sequence.target is not None:
+            tokens = len(sequence.tokens) - 1
+            self._offer(sequence, sequence.target, tokens)
+            for layer in range(self._memory.layers):
+                self._give_past(layer, self._by_request[sequence.id], tokens)
         self._by_request[sequence.id].outgoing.close(json.dumps(token).encode())
 
     def drop(self, number: int, reason: str) -> None:
@@ -124,12 +133,27 @@ class Departures:
         departure = self._by_request.get(sequence.id)
         return departure if departure is not None and departure.sequence is sequence else None
 
-    def _give(self, layer: int, part: Part, departure: Departure, k: Tensor, v: Tensor, memory: PagedMemory) -> None:
+    def _offer(self, sequence: Sequence, target: Target, tokens: int) -> None:
+        number = next(self._numbers)
+        outgoing = self._sender.start(
+            number, (target.host, target.port), layers=self._memory.layers, tokens=tokens,
+            codec=codec_of(target), link=Link(target.bytes_per_s or None, target.latency_s),
+            note=encode(_note(sequence, tokens)),
+        )  # fmt: skip
+        self._by_number[number] = self._by_request[sequence.id] = Departure(sequence, outgoing)
+
+    def _give_past(self, layer: int, departure: Departure, past: int) -> None:
+        """Of the first ``past`` tokens what the receiver has not been given, out of memory."""
+        k, v = self._memory.read(layer, departure.sequence.table, past)
+        departure.outgoing.put(
+            layer, departure.given, self._cast(k[departure.given :]), self._cast(v[departure.given :])
+        )
+
+    def _give(self, layer: int, part: Part, departure: Departure, k: Tensor, v: Tensor) -> None:
         """What the receiver has not been given: after a preemption, or with a shared beginning, that is not what is new."""
-        given, sequence = departure.given, part.sequence
+        given = departure.given
         if given < part.past:
-            past_k, past_v = memory.read(layer, sequence.table, part.past)
-            departure.outgoing.put(layer, given, self._cast(past_k[given:]), self._cast(past_v[given:]))
+            self._give_past(layer, departure, part.past)
             given = part.past
         start, stop = part.start + given - part.past, part.stop
         if start < stop:
@@ -146,7 +170,7 @@ def codec_of(target: Target) -> KvCodec | str:
     return CODECS[target.codec].model_copy(update={"group_size": target.group_size})
 
 
-def _note(sequence: Sequence) -> Submit:
-    """What the decode worker needs to know: the request as it stands before its next token."""
-    prompt, emitted = sequence.tokens[: sequence.prompt], sequence.tokens[sequence.prompt :]
+def _note(sequence: Sequence, tokens: int) -> Submit:
+    """What the decode worker needs to know: the request as it stands after ``tokens`` tokens, before the next."""
+    prompt, emitted = sequence.tokens[: sequence.prompt], sequence.tokens[sequence.prompt : tokens]
     return Submit(sequence.id, tuple(prompt), sequence.sampling, tuple(emitted))

@@ -71,7 +71,7 @@ class Worker:
     def _run(self, step: Step) -> None:
         start_s = time.monotonic()
         self._departures.begin(step)
-        chosen = self._model.execute(step, self._memory, self._departures.watcher(step, self._memory))
+        chosen = self._model.execute(step, self._memory, self._departures.watcher(step))
         self._departures.computed(step)
         now_s = time.time()
         done = self._replica.complete(chosen, now_s)
