@@ -10,6 +10,7 @@ from harness.cli import (
     accuracy,
     bench,
     check,
+    deploy,
     fidelity,
     init,
     loadtest,
@@ -48,6 +49,7 @@ for command in (run.run, init.init, validate.validate, status.status, show.show,
 app.command()(accuracy.accuracy)
 app.command()(profile.profile)
 app.command()(serve.serve)
+app.command()(deploy.deploy)
 app.command()(loadtest.loadtest)
 app.command()(fidelity.fidelity)
 app.command()(plan.plan)

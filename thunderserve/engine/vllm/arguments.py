@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,8 +104,10 @@ def arguments(replica: Replica, instance: Instance, plan: Plan, *, host: str, po
     return [*found, *instance.extra]
 
 
-def environment(replica: Replica, instance: Instance, *, threads: int = 1) -> Mapping[str, str]:
-    """Variables beside those of the caller."""
+def environment(
+    replica: Replica, instance: Instance, *, threads: int = 1, cards: Sequence[int] | None = None
+) -> Mapping[str, str]:
+    """Variables beside those of the caller. ``cards``: numbered as its node does; by default as the plan does."""
     found = {
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
@@ -119,7 +121,7 @@ def environment(replica: Replica, instance: Instance, *, threads: int = 1) -> Ma
             "VLLM_CPU_KVCACHE_SPACE": str(space_gib), "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads)
         }  # fmt: skip
     else:
-        found["CUDA_VISIBLE_DEVICES"] = ",".join(str(device) for stage in replica.stages for device in stage.devices)
+        found["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, replica.devices if cards is None else cards))
     return found
 
 

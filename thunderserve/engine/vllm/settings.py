@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from thunderserve.engine.transfer.limits import Limits
@@ -24,7 +25,7 @@ class Settings:
     """
 
     host: str = "127.0.0.1"
-    """That the other instances can reach; listened on as well."""
+    """That the other instances can reach; listened on as well. ``$NAME`` stands for a variable of each rank's own environment."""
     codec: str = "raw"
     """Of keys and values that leave this instance, unless a request says another."""
     group_size: int = 0
@@ -85,7 +86,17 @@ def settings_from(given: Mapping[str, Any]) -> Settings:
         number = isinstance(value, int | float) and not isinstance(value, bool) and known[key] is float
         if not isinstance(value, known[key]) and not number:
             raise ValueError(_wrong(key, value, f"it is of type {known[key].__name__}"))
-    return Settings(**given)
+    found = Settings(**given)
+    return replace(found, host=_address(found.host))
+
+
+def _address(host: str) -> str:
+    """Raises ValueError for a variable that is not set."""
+    if not host.startswith("$"):
+        return host
+    if not (value := os.environ.get(host[1:], "")):
+        raise ValueError(_wrong("host", host, "this variable is not set where the rank runs"))
+    return value
 
 
 def _wrong(key: str, value: object, remedy: str) -> str:

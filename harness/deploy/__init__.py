@@ -1,0 +1,1 @@
+"""A plan written out for machines of one's own."""
