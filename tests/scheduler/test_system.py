@@ -56,6 +56,28 @@ def test_ablations(cloud: Problem, options: dict[str, str], phases: set[str], co
         assert len({round(flow.share, 12) for flow in plan.flows}) == 1
 
 
+def test_stages_of_one_degree_are_what_vllm_carries_out(cloud: Problem, plan: Plan) -> None:
+    from thunderserve.engine.vllm import arguments
+    from thunderserve.spec.errors import SpecError
+
+    alike = System(**(QUICK.__dict__ | {"degrees": "alike"})).plan(cloud)
+    assert all(len({stage.tp for stage in replica.stages}) == 1 for replica in alike.replicas)
+    arguments.check(alike)
+    mixed = any(len({stage.tp for stage in replica.stages}) > 1 for replica in plan.replicas)
+    if mixed:
+        with pytest.raises(SpecError, match="degrees=alike"):
+            arguments.check(plan)
+
+
+@pytest.mark.parametrize("transfer", ["after_prefill", "layerwise"])
+def test_the_plan_says_when_keys_and_values_leave(cloud: Problem, transfer: str) -> None:
+    system = System(**(QUICK.__dict__ | {"transfer": transfer}))
+    made, found = system.search(cloud)
+    assert made.transfer == transfer
+    early = system.lower(cloud).simulation.fleet(found.estimate)
+    assert set(early.paths["layers"].tolist()) == {cloud.model.num_layers if transfer == "layerwise" else 0}
+
+
 def test_a_cluster_that_cannot_hold_the_model_is_refused_in_words(tiny: Callable[[int, int], Problem]) -> None:
     from thunderserve.spec.load import load_model
 

@@ -46,6 +46,8 @@ class Deducer:
     sample: Sample
     batching: dict[Phase, Batching]
     rules: MemoryRules = field(default_factory=MemoryRules)
+    alike: bool = False
+    """All stages of a replica have one TP degree, as in vLLM."""
     _known: dict[tuple[object, ...], Configuration | None] = field(default_factory=dict)
     _known_paths: dict[tuple[Phase, tuple[int, ...]], Paths] = field(default_factory=dict)
     _cut_options: dict[tuple[int, int, bool], list[tuple[int, tuple[int, ...]]]] = field(default_factory=dict)
@@ -130,6 +132,8 @@ class Deducer:
             options = [[(kind, one) for one in _even_cuts_of(count, self._degrees[kind])] for kind, count in cards]
         for choice in product(*options):
             cut = tuple(part for part in choice if part[1])
+            if self.alike and len({degree for _, degrees in cut for degree in degrees}) > 1:
+                continue
             if 0 < _size(cut)[0] <= self.model.num_layers and self.holds(cut):
                 yield cut
 

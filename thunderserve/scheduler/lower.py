@@ -108,16 +108,18 @@ def lower_level(
     keep: int = 4,
     sample: Sample | None = None,
     transfer: Transfer = "after_prefill",
+    alike: bool = False,
 ) -> Lower:
     """Prepare for ``problem``: draw the sample, price the stages. Without ``longer_requests`` scores are of one sample.
 
+    With ``alike`` all stages of a replica have one TP degree.
     Closed forms take every transfer as one after the prefill; where it is ``layerwise``, the simulated score knows better.
     """
     inventory = take_stock(problem.cluster)
     drawn = sample or draw(problem, requests, strata, problem.seed)
     by_phase = batching.by_phase()
     book = LayerCostBook(problem.costs, problem.model, bounds_of(problem.model, by_phase))
-    deduce = Deducer(inventory, problem.model, book, drawn, by_phase, MemoryRules())
+    deduce = Deducer(inventory, problem.model, book, drawn, by_phase, MemoryRules(), alike)
     passages = Passages(inventory, problem.model, codecs, drawn.mean_prompt, problem.costs.codec_speed)
     short = Simulation(deduce, drawn, problem.model.num_layers if transfer == "layerwise" else 0)
     longer = further(problem, drawn, longer_requests, problem.seed + LONGER_SEED) if longer_requests else None

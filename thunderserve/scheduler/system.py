@@ -30,6 +30,8 @@ class System:
     """How KV travels; ``auto`` takes, pair by pair, what is faster for the mean prompt."""
     transfer: Transfer = "after_prefill"
     """When KV leaves. The paper does not say; its formula adds the transfer to the prefill. ``layerwise`` hides it behind."""
+    degrees: Literal["mixed", "alike"] = "mixed"
+    """Whether stages of one replica may differ in TP degree, as the paper's do; ``alike`` for plans that vLLM carries out."""
     orchestration: Literal["lp", "uniform"] = "lp"
     """Flows from the linear program, or (ablation) the same share for every pair."""
     init: Literal["cluster", "random"] = "cluster"
@@ -125,4 +127,5 @@ class System:
             longer_requests=self.longer_requests,
             keep=self.simulate,
             transfer=self.transfer,
+            alike=self.degrees == "alike",
         )

@@ -67,7 +67,7 @@ def check(plan: Plan) -> None:
         if len(set(degrees)) > 1:
             raise SpecError(
                 f"replica {index} has stages of {', '.join(map(str, degrees))} devices; a vLLM instance has one TP degree",
-                key=f"replicas[{index}]", remedy="give all its stages the same number of devices",
+                key=f"replicas[{index}]", remedy="give all its stages as many devices; harness plan --option degrees=alike does",
             )  # fmt: skip
 
 
