@@ -76,8 +76,16 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--workload", default="azure-code")
     parser.add_argument("--requests", type=int, default=1500)
     parser.add_argument("--rates", type=float, nargs="+", default=[2.0, 4.0, 8.0], help="requests/s to plan for")
+    parser.add_argument("--assumptions", action="store_true", help="what the ratios to colocated serving hang on")
     given = parser.parse_args(arguments)
     console = Console()
+    if given.assumptions:
+        from harness.bench._bandwidth_assumptions import table_of
+
+        with console.status("planning") as status:
+            table = table_of(given, status.update)
+        console.print(table)
+        return 0
     with console.status("planning") as status:
         found = []
         for row in ROWS:

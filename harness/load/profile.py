@@ -32,7 +32,8 @@ LEAST_GAPS = 4
 class Grid:
     """The shapes that are measured."""
 
-    prefill_tokens: tuple[int, ...] = (8, 16, 32, 64, 128, 256, 512)
+    prefill_tokens: tuple[int, ...] = (32, 64, 128, 256, 512)
+    """Longer than any batch: see ``short_prompts``."""
     decode_batches: tuple[int, ...] = (1, 2, 4, 8, 16)
     decode_contexts: tuple[int, ...] = (16, 128, 512)
     repeats: int = 3
@@ -64,7 +65,20 @@ async def measure(url: str, model: str | None, grid: Grid, note: Note = lambda _
         else:
             measured.append(await _decode(maker, shape, grid))
         note(number + 1, len(shapes))
-    return measured
+    return [*short_prompts(measured), *measured]
+
+
+def short_prompts(measured: Sequence[Measured]) -> list[Measured]:
+    """Prefills of as many tokens as there were sequences in a batch, taken from its steps at the shortest context.
+
+    A step computes so many tokens, whoever they belong to. Seen from outside a short prompt alone takes longer, for the request
+    that brings it, and would make every decoding step look as slow.
+    """
+    steps = [one for one in measured if one.shape.phase == "decode"]
+    found: dict[int, Measured] = {}
+    for one in sorted(steps, key=lambda one: one.shape.context):
+        found.setdefault(one.shape.batch, one)
+    return [Measured(Shape("prefill", batch, 1, 0), one.seconds) for batch, one in sorted(found.items())]
 
 
 def _shapes(grid: Grid, max_context: int) -> Iterator[Shape]:

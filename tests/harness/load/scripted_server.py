@@ -85,10 +85,20 @@ class Scripted:
         return False
 
 
+async def models(_: web.Request) -> web.Response:
+    return web.json_response({"data": [{"id": "scripted", "max_model_len": 4096, "vocab_size": 100}]})
+
+
+def application(scripted: Scripted) -> web.Application:
+    app = web.Application()
+    app.router.add_post("/v1/completions", scripted.answer)
+    app.router.add_get("/v1/models", models)
+    return app
+
+
 @asynccontextmanager
 async def running(scripted: Scripted) -> AsyncIterator[str]:
     """Its address."""
-    app = web.Application()
-    app.router.add_post("/v1/completions", scripted.answer)
+    app = application(scripted)
     async with TestServer(app) as server:
         yield str(server.make_url("/")).rstrip("/")
