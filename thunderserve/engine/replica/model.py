@@ -44,6 +44,9 @@ class Computes(Protocol):
     def execute(self, step: Step, memory: PagedMemory, seen: Seen | None = None) -> list[int]:
         """Compute a step; one token for each of ``step.sampled``."""
 
+    def stop(self) -> None:
+        """End what else was started for it."""
+
 
 COMPILED = (torch.float32, torch.bfloat16)
 
@@ -84,6 +87,9 @@ class Model:
     def memory(self, blocks: int, block_tokens: int) -> PagedMemory:
         """An empty cache for this model."""
         return PagedMemory(self.layers, blocks, block_tokens, self.heads, self.dim, self.dtype, self.device)
+
+    def stop(self) -> None:
+        """Nothing: there is only this process."""
 
     @torch.inference_mode()
     def execute(self, step: Step, memory: PagedMemory, seen: Seen | None = None) -> list[int]:

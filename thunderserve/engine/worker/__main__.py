@@ -77,6 +77,7 @@ def serve(options: WorkerOptions, start_s: float) -> None:
     try:
         Worker(model, memory, replica, line, departures, arrivals, wake).run()
     finally:
+        model.stop()
         departures.stop()
         arrivals.stop()
         line.close()
