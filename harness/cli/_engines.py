@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from thunderserve.spec.plan import Plan
 
 ENGINES = ("thunderserve", "vllm")
+TRANSPORTS = ("tcp", "nixl")
 READY_S = {"thunderserve": 300.0, "vllm": 900.0}
 """How long workers may take to come up."""
 COMING_BACK_S = {"thunderserve": 60.0, "vllm": 300.0}
@@ -25,11 +26,18 @@ class Given:
     engine: str
     python: str | None
     urls: tuple[str, ...]
+    transport: str = "tcp"
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
             raise SpecError("no such engine", key="--engine", value=self.engine, remedy=nearest(self.engine, ENGINES))
-        for key, value in (("--vllm-python", self.python), ("--attach", " ".join(self.urls))):
+        if self.transport not in TRANSPORTS:
+            remedy = nearest(self.transport, TRANSPORTS)
+            raise SpecError("no such transport", key="--kv-transport", value=self.transport, remedy=remedy)
+        other = self.transport if self.transport != "tcp" else ""
+        for key, value in (
+            ("--vllm-python", self.python), ("--attach", " ".join(self.urls)), ("--kv-transport", other)
+        ):  # fmt: skip
             if value and self.engine != "vllm":
                 raise SpecError("is for vLLM alone", key=key, value=value, remedy="add --engine vllm")
 
@@ -49,6 +57,7 @@ class Given:
             return {}
         from thunderserve.engine.vllm.arguments import Instance
         from thunderserve.engine.vllm.launch import MODULE, Fleet, interpreter
+        from thunderserve.engine.vllm.settings import Settings
 
         instance = Instance(
             model,
@@ -57,6 +66,7 @@ class Given:
             device=wishes.device,
             max_context=wishes.max_context,
             kv_bytes=wishes.kv_bytes,
+            settings=Settings(transport=self.transport),
         )
         python = "" if self.urls else interpreter(self.python)
         return {"module": MODULE, "staff": Fleet(plan, instance, python, self.urls).staff()}

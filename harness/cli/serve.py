@@ -50,6 +50,7 @@ def serve(
             metavar="URL", help="A vLLM instance that runs already; one for each replica, in the plan's order."
         ),
     ] = None,
+    kv_transport: Annotated[str, typer.Option(help="Of keys and values between vLLM instances: tcp, or nixl.")] = "tcp",
     restart: Annotated[bool, typer.Option("--restart/--no-restart", help="Start workers again that have died.")] = True,
     logs: Annotated[Path, typer.Option(help="Folder of the logs.")] = Path("results/serve"),
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No table of the workers.")] = False,
@@ -90,7 +91,7 @@ def serve(
         way=Way((link_gbit or 0) * 1e9 / 8, (link_latency_ms or 0) / 1e3) if imitated else None,
     )  # fmt: skip
     checkpoint = locate(name, lambda words: typer.echo(words, err=True))
-    given = Given(engine, vllm_python, tuple(attach or ()))
+    given = Given(engine, vllm_python, tuple(attach or ()), kv_transport)
     launch = Launch(
         held.plan,
         checkpoint,

@@ -55,6 +55,19 @@ def test_raw_is_bit_exact_however_the_instances_are_cut(
         assert emptied(source)
 
 
+def test_raw_is_bit_exact_over_nixl(make: Make) -> None:
+    pytest.importorskip("nixl", reason="NIXL is not installed: pip install nixl")
+    keys, values = content(KIND, 75)
+    source, sink = (make(KIND, WHOLE, transport="nixl") for _ in range(2))
+    source.put((3, 9, 4, 11, 7), keys, values)
+    source.source.hold("r", (3, 9, 4, 11, 7), 75)
+    sink.sink.start(load_of("r", (source,), (sink,), (3, 2, 8, 1, 0), 75))
+    assert finished(sink, pump=(source,)) == ({"r-d"}, set())
+    k, v = sink.get((3, 2, 8, 1, 0), 75)
+    assert torch.equal(k, keys)
+    assert torch.equal(v, values)
+
+
 def test_four_bits_are_what_the_codec_gives_and_the_way_may_say_so(make: Make) -> None:
     from thunderserve.kv.wire.catalogue import load as codec
     from thunderserve.kv.wire.packet import Decoder, Encoder

@@ -1,10 +1,7 @@
-"""The seam to the network: bytes in, the same bytes out. TCP is built; what else could stand here is said below.
+"""The seam to the network: bytes in, the same bytes out. TCP is here, NIXL in ``nixl.py``.
 
-NIXL (UCX underneath) and RDMA: ``connect`` exchanges agent metadata, ``send`` becomes a write to registered memory and a
-notification, ``receive_into`` waits for it; the frames stay, as control messages. NCCL: a connection is a communicator of two
-ranks made at launch; after the failure of one it cannot be made again, so ``connect`` would fail and retries end there.
-Neither is built: no machine with GPUs was at hand. Both would encode on the GPU (``Encoder`` takes tensors there) and hand
-over whole packets.
+NCCL could stand here too: a connection is a communicator of two ranks made at launch; after the failure of one it cannot be made
+again, so ``connect`` would fail and retries end there. It is not built: no machine with GPUs was at hand.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from thunderserve.engine.vllm.arguments import Instance
 from thunderserve.engine.vllm.exchange import Exchange
 from thunderserve.engine.vllm.launch import MODULE, Fleet, interpreter, with_blocks
 from thunderserve.engine.vllm.options import AttendantOptions
+from thunderserve.engine.vllm.settings import Settings
 from thunderserve.serving.records import Records, Served
 from thunderserve.simulator.backend import limits_of
 from thunderserve.spec.trace import Trace
@@ -46,6 +47,8 @@ class Vllm:
     name: str = "vllm"
     device: str = "cpu"
     connector: str = "thunderserve"
+    transport: str = "tcp"
+    """Of keys and values: ``tcp``, or ``nixl`` where vLLM's environment has it."""
     python: str = ""
     """Of vLLM's environment; empty: see ``launch.interpreter``."""
 
@@ -97,6 +100,7 @@ class Vllm:
         instance = Instance(
             locate(model.name), model.name, dtype=DTYPES[model.dtype_bytes], device=self.device,
             max_context=model.max_context, connector=self.connector, folder=folder,
+            settings=Settings(transport=self.transport),
         )  # fmt: skip
         if self.device != "cpu":
             return instance

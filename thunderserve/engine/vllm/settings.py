@@ -9,11 +9,13 @@ from typing import Any
 
 from thunderserve.engine.transfer.limits import Limits
 from thunderserve.engine.transfer.link import Link
+from thunderserve.engine.transfer.nixl import Nixl
+from thunderserve.engine.transfer.transport import Tcp, Transport
 from thunderserve.kv.wire.catalogue import names
 from thunderserve.spec.errors import nearest
 
 GBIT = 1e9 / 8
-TRANSPORTS = ("tcp",)
+TRANSPORTS = ("tcp", "nixl")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Settings:
     most_gib: float = 2.0
     """Keys, values and packets in memory beside vLLM's own cache, on each side."""
     transport: str = "tcp"
+    """Of all instances alike: ``tcp``, or ``nixl`` where that is installed."""
 
     def __post_init__(self) -> None:
         if self.codec not in names():
@@ -67,6 +70,11 @@ class Settings:
             lease_s=self.timeout_s, stall_s=self.timeout_s, retries=self.retries + 1,
             most_bytes=int(self.most_gib * 2**30),
         )  # fmt: skip
+
+    @property
+    def network(self) -> Transport:
+        """Of the sender and the receiver. Raises ValueError where it is not installed."""
+        return Tcp() if self.transport == "tcp" else Nixl()
 
     def written(self) -> dict[str, Any]:
         """As ``kv_connector_extra_config``."""

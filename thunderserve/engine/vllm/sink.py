@@ -74,7 +74,7 @@ class Sink:
         self, settings: Settings, kind: Kind, shard: Shard, layouts: Sequence[Layout], device: torch.device
     ) -> None:
         self._settings, self._kind, self._shard, self._layouts, self._device = settings, kind, shard, layouts, device
-        self._receiver = Receiver((settings.host, 0), limits=settings.limits, tensors=True)
+        self._receiver = Receiver((settings.host, 0), limits=settings.limits, transport=settings.network, tensors=True)
         self._changed = threading.Condition()
         self._running: dict[str, _Running] = {}
         self._by_number: dict[int, _Running] = {}

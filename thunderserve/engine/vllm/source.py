@@ -71,7 +71,7 @@ class Source:
         self._held: dict[str, Held] = {}
         self._by_number: dict[int, Held] = {}
         self._work: queue.SimpleQueue[tuple[Held, Ask, Outgoing] | None] = queue.SimpleQueue()
-        self._sender = Sender(limits=settings.limits, kernels=devices.kernels_for(device))
+        self._sender = Sender(limits=settings.limits, transport=settings.network, kernels=devices.kernels_for(device))
         self._desk = Desk(settings.host, self._answer)
         self._feeder = threading.Thread(target=self._feed_all, name="kv-feed", daemon=True)
         self._feeder.start()
