@@ -6,10 +6,8 @@ dropped. Full rescheduling is ``System.plan`` on what is left of the cluster.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from itertools import combinations_with_replacement, product
 
 from thunderserve.scheduler.configuration import Configuration, StageChoice
 from thunderserve.scheduler.deduce import Deducer
@@ -23,10 +21,6 @@ from thunderserve.spec.plan import Phase, Plan, Replica
 
 Phasing = tuple[Phase, ...]
 """The phase of each surviving replica."""
-ENUMERATED = 160
-"""Up to so many phasings, alike replicas told apart by nothing, all are looked at; more are climbed through."""
-SCREENED = 48
-"""The best so many by estimate are simulated on the short sample: near capacity the closed forms mistake the order."""
 
 
 @dataclass(frozen=True)
@@ -44,29 +38,22 @@ def reschedule(
     *,
     lost: Collection[int] = (),
     phases: tuple[Phase, ...] = (Phase.PREFILL, Phase.DECODE),
-    finalists: int = 6,
+    finalists: int = 4,
 ) -> Rescheduled:
     """The plan to switch to. ``lower`` is the lower level for the new problem, on the whole cluster.
 
-    All phasings are estimated where they are few; else, from the present phases, flips and exchanges of two phases are followed
-    uphill. Many of the best by estimate are simulated shortly, and the few best of these on all samples. Raises ValueError, in
-    words, if what is left cannot serve.
+    From the present phases, flips and exchanges of two phases are followed uphill by estimate; the best few are simulated.
+    Raises ValueError, in words, if what is left cannot serve.
     """
     kept = [replica for replica in plan.replicas if not set(replica.devices) & set(lost)]
     stages = [stages_of(lower.inventory, replica) for replica in kept]
     world = _World(lower, stages)
     start = _usable([replica.phase for replica in kept], phases)
     seen: dict[Phasing, Estimate | None] = {}
-    if _forms(stages, phases) <= ENUMERATED:
-        for one in _all(start, stages, phases):
-            _look(one, world, seen)
-    else:
-        for first in _starts(start, phases):
-            _climb(first, world, phases, seen)
+    for first in _starts(start, phases):
+        _climb(first, world, phases, seen)
     able = {one: estimate for one, estimate in seen.items() if estimate is not None}
-    promising = sorted(able, key=lambda one: _rank(able[one], one, start))[:SCREENED]
-    short = {one: lower.race.short.attainment(able[one]) for one in promising}
-    ranked = {one: able[one] for one in sorted(promising, key=lambda one: -short[one])[:finalists]}
+    ranked = {one: able[one] for one in sorted(able, key=lambda one: _rank(able[one], one, start))[:finalists]}
     if not ranked:
         raise ValueError(
             f"what is left of the plan ({len(kept)} of {len(plan.replicas)} replicas) cannot serve both phases"
@@ -116,41 +103,6 @@ class _World:
 
 def _usable(present: list[Phase], phases: tuple[Phase, ...]) -> Phasing:
     return tuple(phase if phase in phases else phases[0] for phase in present)
-
-
-def _classes(stages: list[tuple[StageChoice, ...]]) -> list[list[int]]:
-    """Places of replicas that are alike."""
-    found: dict[tuple[StageChoice, ...], list[int]] = {}
-    for place, one in enumerate(stages):
-        found.setdefault(one, []).append(place)
-    return list(found.values())
-
-
-def _forms(stages: list[tuple[StageChoice, ...]], phases: tuple[Phase, ...]) -> int:
-    """How many phasings there are that differ by more than replicas that are alike."""
-    return math.prod(math.comb(len(alike) + len(phases) - 1, len(phases) - 1) for alike in _classes(stages))
-
-
-def _all(start: Phasing, stages: list[tuple[StageChoice, ...]], phases: tuple[Phase, ...]) -> Iterator[Phasing]:
-    """One of each form, the one with the fewest flips."""
-    classes = _classes(stages)
-    for shares in product(*(combinations_with_replacement(phases, len(alike)) for alike in classes)):
-        found = list(start)
-        for alike, share in zip(classes, shares, strict=True):
-            for place, phase in zip(alike, _kept(start, alike, share), strict=True):
-                found[place] = phase
-        yield tuple(found)
-
-
-def _kept(start: Phasing, alike: list[int], share: Phasing) -> list[Phase]:
-    """The phases of ``share`` dealt to these places, so that as many as can keep theirs."""
-    left = list(share)
-    dealt: dict[int, Phase] = {}
-    for place in alike:
-        if start[place] in left:
-            left.remove(start[place])
-            dealt[place] = start[place]
-    return [dealt[place] if place in dealt else left.pop() for place in alike]
 
 
 def _starts(start: Phasing, phases: tuple[Phase, ...]) -> Iterator[Phasing]:
