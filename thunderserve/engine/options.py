@@ -12,7 +12,7 @@ from thunderserve.spec.plan import Transfer
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """One worker: one replica, whose process ends when the connection to its coordinator does."""
+    """One worker. A worker is one replica on one device; its process ends when the connection to its coordinator does."""
 
     replica: int
     coordinator: tuple[str, int]
@@ -39,10 +39,6 @@ class WorkerOptions:
     reuse_prefixes: bool = True
     attention: Literal["auto", "sdpa", "flash"] = "auto"
     seed: int = 0
-    stages: tuple[tuple[int, int], ...] = ()
-    """(layers, TP degree) of each pipeline stage; none: the whole model on one device."""
-    seats: tuple[tuple[str, tuple[int, ...]], ...] = ()
-    """(device, cores) of every rank of ``stages``, this process the first."""
 
     def to_json(self) -> str:
         """One JSON object."""
@@ -53,9 +49,6 @@ class WorkerOptions:
         """Raises TypeError or ValueError when it is not what ``to_json`` wrote."""
         found = json.loads(text)
         host, port = found.pop("coordinator")
-        lists = {
-            "cores": tuple(found["cores"]),
-            "stages": tuple((int(layers), int(degree)) for layers, degree in found["stages"]),
-            "seats": tuple((str(device), tuple(cores)) for device, cores in found["seats"]),
-        }
-        return cls(**found | lists | {"coordinator": (host, int(port)), "role": Role(*found["role"])})
+        return cls(
+            **found | {"coordinator": (host, int(port)), "role": Role(*found["role"]), "cores": tuple(found["cores"])}
+        )

@@ -189,33 +189,6 @@ def test_real_workers_give_the_same_answers_in_two_phases_in_one_and_after_a_dea
     asyncio.run(check())
 
 
-@pytest.mark.slow
-def test_a_replica_on_two_devices_gives_the_same_answers_and_comes_back_when_a_rank_dies(
-    checkpoint: str, tmp_path: Path
-) -> None:
-    psutil = pytest.importorskip("psutil")
-    stages = (Stage(devices=(0,), num_layers=1), Stage(devices=(1,), num_layers=LAYERS - 1))
-    batching = Batching(policy="chunked", max_sequences=16, max_batched_tokens=256)
-    cut = Plan(
-        system="by hand", flows=(Flow(prefill=0, decode=0, share=1),),
-        replicas=(Replica(stages=stages, phase=Phase.BOTH, batching=batching),),
-    )  # fmt: skip
-
-    async def answers(of: Plan, folder: Path, *, kill: bool) -> list[list[int]]:
-        async with launched(of, checkpoint, folder, restart=True) as launch:
-            running = [asyncio.create_task(ask(launch, prompt, GREEDY)) for prompt in PROMPTS]
-            if kill:
-                await told(launch, 40)
-                (rank,) = psutil.Process(launch.processes[0].pid).children()
-                rank.kill()
-            found = await asyncio.gather(*running)
-            assert (launch.coordinator.history.reruns > 0) == kill
-        return found
-
-    expected = asyncio.run(answers(plan(Phase.BOTH), tmp_path / "one", kill=False))
-    assert asyncio.run(answers(cut, tmp_path / "two", kill=True)) == expected
-
-
 async def told(launch: Launch, more: int) -> None:
     """So many tokens more than now."""
     before = launch.coordinator.history.told_tokens

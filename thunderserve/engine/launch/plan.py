@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from thunderserve.engine.coordinator.dispatch import Way
 from thunderserve.engine.messages import Role
 from thunderserve.engine.options import WorkerOptions
-from thunderserve.engine.ranks.layout import refuse
 from thunderserve.spec.cluster import Cluster
 from thunderserve.spec.errors import SpecError, nearest
 from thunderserve.spec.kv import CODECS
-from thunderserve.spec.plan import Flow, Phase, Plan, Replica
+from thunderserve.spec.plan import Flow, Plan, Replica
 
 GIB = 1 << 30
 DTYPES = ("float32", "bfloat16", "float16")
@@ -47,7 +44,7 @@ class Wishes:
 
 
 def check(plan: Plan, model: str = "") -> None:
-    """Hold a plan against what the engine can do: its models, cuts, phases and codecs.
+    """Hold a plan against what the engine can do today: one device a replica, and the codecs that there are.
 
     Args:
         plan: to be served.
@@ -56,12 +53,15 @@ def check(plan: Plan, model: str = "") -> None:
     Raises:
         SpecError: naming the replica or the flow.
     """
-    config = _config(Path(model)) if model else {}
-    layers = config.get("num_hidden_layers")
+    layers = _layers(Path(model)) if model else None
     for index, replica in enumerate(plan.replicas):
         key = f"replicas[{index}]"
         if len(replica.devices) > 1:
-            _check_cut(replica, key, config)
+            raise SpecError(
+                f"replica {index} has {replica.describe()}; the engine serves a replica on one device",
+                key=key,
+                remedy="plan with TP=1 and PP=1, or judge this plan with 'harness simulate'",
+            )
         planned = sum(stage.num_layers for stage in replica.stages)
         if layers is not None and planned != layers:
             raise SpecError(
@@ -114,31 +114,12 @@ def share_cores(devices: Sequence[int], cores: Sequence[int]) -> list[tuple[int,
         cores: numbers of those that may be used.
     """
     if len(cores) < sum(devices):
-        turns = itertools.cycle(cores)
-        return [tuple(dict.fromkeys(next(turns) for _ in range(count))) for count in devices]
+        return [(cores[index % len(cores)],) for index in range(len(devices))]
     each, found, begun = len(cores) // sum(devices), [], 0
     for count in devices:
         found.append(tuple(cores[begun : begun + each * count]))
         begun += each * count
     return found
-
-
-def _seats(replica: Replica, device: str, cores: tuple[int, ...]) -> dict[str, Any]:
-    """Devices and cores of the ranks of a replica; with fewer cores than ranks, one each in turn."""
-    ranks, on_cpu = replica.devices, device == "cpu"
-    each = max(1, len(cores) // len(ranks))
-    found = [
-        ("cpu", tuple(cores[(rank * each + place) % len(cores)] for place in range(each)))
-        if on_cpu
-        else (f"{device}:{ranks[rank]}", ())
-        for rank in range(len(ranks))
-    ]
-    first_device, first_cores = found[0]
-    alone = {"device": first_device, "threads": each if on_cpu else 1, "cores": first_cores}
-    if len(ranks) == 1:
-        return alone
-    stages = tuple((stage.num_layers, stage.tp) for stage in replica.stages)
-    return alone | {"stages": stages, "seats": tuple(found)}
 
 
 def options_of(
@@ -154,6 +135,7 @@ def options_of(
         cores: of this machine, for all of them; used where the device is the CPU.
     """
     shares = share_cores([len(replica.devices) for replica in plan.replicas], cores)
+    on_cpu = wishes.device == "cpu"
     return [
         WorkerOptions(
             replica=index,
@@ -161,7 +143,9 @@ def options_of(
             model=model,
             role=role_of(replica),
             dtype=wishes.dtype,
-            **_seats(replica, wishes.device, share),
+            device="cpu" if on_cpu else f"{wishes.device}:{replica.devices[0]}",
+            threads=len(share) if on_cpu else 1,
+            cores=share if on_cpu else (),
             block_tokens=replica.batching.block_tokens,
             kv_bytes=wishes.kv_bytes,
             max_context=wishes.max_context,
@@ -171,28 +155,11 @@ def options_of(
     ]
 
 
-def _check_cut(replica: Replica, key: str, config: dict[str, Any]) -> None:
-    """A replica on several devices serves both phases, and its model can be cut so."""
-    if replica.phase is not Phase.BOTH:
-        raise SpecError(
-            f"a {replica.phase.value} replica has {replica.describe()}; keys and values are sent from and to one device",
-            key=key, remedy="plan split phases with TP=1 and PP=1, or judge this plan with 'harness simulate'",
-        )  # fmt: skip
-    if not config:
-        return
-    heads = int(config["num_attention_heads"])
-    degrees = [stage.tp for stage in replica.stages]
-    try:
-        refuse(str(config["model_type"]), heads, int(config.get("num_key_value_heads") or heads), degrees)
-    except SpecError as error:
-        raise SpecError(error.reason, key=key, value=error.value, remedy=error.remedy) from None
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    """Of a checkpoint; empty where there is none to read."""
+def _layers(folder: Path) -> int | None:
+    """Of a checkpoint, as its configuration says."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {}
-    found = config.get("text_config", config)
-    return found if isinstance(found, dict) else {}
+        return None
+    found = config.get("text_config", config).get("num_hidden_layers")
+    return found if isinstance(found, int) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,40 +13,6 @@ from thunderserve.engine.replica.attention import Batch, Compiled, Decode, Flash
 from thunderserve.engine.replica.memory import PagedMemory
 from thunderserve.engine.replica.sampling import choose
 from thunderserve.engine.replica.step import Step
-
-
-class Computes(Protocol):
-    """What a worker asks of a model, on one device or on several."""
-
-    @property
-    def layers(self) -> int:
-        """Of the whole model."""
-
-    @property
-    def vocabulary(self) -> int:
-        """Tokens that there are."""
-
-    @property
-    def max_context(self) -> int:
-        """Tokens of prompt and answer."""
-
-    @property
-    def kv_bytes_per_token(self) -> int:
-        """Over all layers and devices."""
-
-    @property
-    def whole(self) -> bool:
-        """Whether all keys and values are in this process, so that they can leave and arrive."""
-
-    def memory(self, blocks: int, block_tokens: int) -> PagedMemory:
-        """An empty cache."""
-
-    def execute(self, step: Step, memory: PagedMemory, seen: Seen | None = None) -> list[int]:
-        """Compute a step; one token for each of ``step.sampled``."""
-
-    def stop(self) -> None:
-        """End what else was started for it."""
-
 
 COMPILED = (torch.float32, torch.bfloat16)
 
@@ -60,8 +26,6 @@ class Model:
         device: where they are.
         kind: of attention for decoding: ``auto``, ``sdpa`` (the plain one) or ``flash``.
     """
-
-    whole = True
 
     def __init__(self, folder: str, *, dtype: str = "float32", device: str = "cpu", kind: str = "auto") -> None:
         AttentionInterface.register(attention.NAME, attention.paged_attention)
@@ -77,7 +41,7 @@ class Model:
         self.dim = int(getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads)
         self.vocabulary = int(text.vocab_size)
         self.max_context = int(getattr(text, "max_position_embeddings", 2048))
-        self._decode = decode_of(kind, self.device, self.dtype)
+        self._decode = _decode_of(kind, self.device, self.dtype)
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -87,9 +51,6 @@ class Model:
     def memory(self, blocks: int, block_tokens: int) -> PagedMemory:
         """An empty cache for this model."""
         return PagedMemory(self.layers, blocks, block_tokens, self.heads, self.dim, self.dtype, self.device)
-
-    def stop(self) -> None:
-        """Nothing: there is only this process."""
 
     @torch.inference_mode()
     def execute(self, step: Step, memory: PagedMemory, seen: Seen | None = None) -> list[int]:
@@ -106,8 +67,7 @@ class Model:
         return choose(logits, [(one.sampling, one.emitted) for one in step.sampled]) if len(rows) else []
 
 
-def decode_of(kind: str, device: torch.device, dtype: torch.dtype) -> Decode:
-    """Attention of decoding tokens: ``auto``, ``sdpa`` or ``flash``."""
+def _decode_of(kind: str, device: torch.device, dtype: torch.dtype) -> Decode:
     if kind == "flash" or (kind == "auto" and device.type == "cuda" and _has_flash()):
         return Flash()
     if kind == "auto" and device.type == "cpu" and dtype in COMPILED:

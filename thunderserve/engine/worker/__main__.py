@@ -13,7 +13,7 @@ from thunderserve.engine.messages import VERSION, Hello
 from thunderserve.engine.options import WorkerOptions
 
 if TYPE_CHECKING:
-    from thunderserve.engine.replica.model import Computes
+    from thunderserve.engine.replica.model import Model
 
 KERNEL_TOKENS = 20
 
@@ -35,6 +35,7 @@ def serve(options: WorkerOptions, start_s: float) -> None:
     import torch
 
     from thunderserve.engine.replica.core import Replica
+    from thunderserve.engine.replica.model import Model
     from thunderserve.engine.worker.arrivals import Arrivals
     from thunderserve.engine.worker.departures import Departures
     from thunderserve.engine.worker.line import Line
@@ -42,7 +43,7 @@ def serve(options: WorkerOptions, start_s: float) -> None:
 
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    model = loaded(options)
+    model = Model(options.model, dtype=options.dtype, device=options.device, kind=options.attention)
     blocks = options.blocks or max(1, options.kv_bytes // (model.kv_bytes_per_token * options.block_tokens))
     memory = model.memory(blocks, options.block_tokens)
     context = min(options.max_context or model.max_context, model.max_context)
@@ -77,28 +78,12 @@ def serve(options: WorkerOptions, start_s: float) -> None:
     try:
         Worker(model, memory, replica, line, departures, arrivals, wake).run()
     finally:
-        model.stop()
         departures.stop()
         arrivals.stop()
         line.close()
 
 
-def loaded(options: WorkerOptions) -> Computes:
-    """The model, with the processes of its other ranks if it has several."""
-    if not options.stages:
-        from thunderserve.engine.replica.model import Model
-
-        return Model(options.model, dtype=options.dtype, device=options.device, kind=options.attention)
-    from thunderserve.engine.ranks.layout import Layout
-    from thunderserve.engine.ranks.ranks import Ranks, Seat
-
-    return Ranks(
-        options.model, Layout(options.stages), [Seat(*seat) for seat in options.seats], dtype=options.dtype,
-        kind=options.attention, threads=options.threads,
-    )  # fmt: skip
-
-
-def warm_up(model: Computes, options: WorkerOptions, wire_dtype: object) -> None:
+def warm_up(model: Model, options: WorkerOptions, wire_dtype: object) -> None:
     """Machine code and memory before the first request: a prompt, a decode step, a packet."""
     from thunderserve.engine.messages import Role, Sampling, Submit
     from thunderserve.engine.replica.core import Replica

@@ -9,7 +9,7 @@ import time
 from thunderserve.engine.messages import Beat, Cancel, Emitted, Failed, Handed, Role, Stop, Submit
 from thunderserve.engine.replica.core import FullError, Replica, TooLongError
 from thunderserve.engine.replica.memory import PagedMemory
-from thunderserve.engine.replica.model import Computes
+from thunderserve.engine.replica.model import Model
 from thunderserve.engine.replica.step import Step
 from thunderserve.engine.worker.arrivals import Arrivals
 from thunderserve.engine.worker.departures import Departures
@@ -33,7 +33,7 @@ class Worker:
     """
 
     def __init__(
-        self, model: Computes, memory: PagedMemory, replica: Replica, line: Line, departures: Departures, arrivals: Arrivals,
+        self, model: Model, memory: PagedMemory, replica: Replica, line: Line, departures: Departures, arrivals: Arrivals,
         wake: threading.Event,
     ) -> None:  # fmt: skip
         self._model, self._memory, self._replica, self._line = model, memory, replica, line
@@ -102,12 +102,7 @@ class Worker:
                 self._stopped = True
 
     def _know(self, submit: Submit) -> None:
-        """Raise TooLongError for tokens that the model does not have: they would end the process in the middle of a step.
-
-        Raises KeyError for a request that is to be decoded elsewhere when its keys and values are on several devices.
-        """
-        if submit.decode_at is not None and not self._model.whole:
-            raise KeyError("a replica on several devices serves both phases")
+        """Raise TooLongError for tokens that the model does not have: they would end the process in the middle of a step."""
         tokens = (*submit.prompt, *submit.emitted)
         if tokens and not 0 <= min(tokens) <= max(tokens) < self._model.vocabulary:
             raise TooLongError(
