@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from thunderserve.engine.messages import Submit, Target, encode
-from thunderserve.engine.replica.memory import PagedMemory
+from thunderserve.engine.replica.memory import KvMemory
 from thunderserve.engine.replica.sequence import Sequence
 from thunderserve.engine.replica.step import Part, Step
 from thunderserve.engine.transfer.events import Confirmed
@@ -72,7 +72,7 @@ class Departures:
             )  # fmt: skip
             self._by_number[number] = self._by_request[sequence.id] = Departure(sequence, outgoing)
 
-    def watcher(self, step: Step, memory: PagedMemory) -> Callable[[int, Tensor, Tensor], None] | None:
+    def watcher(self, step: Step, memory: KvMemory) -> Callable[[int, Tensor, Tensor], None] | None:
         """What is to be called after each layer of this step; none if nothing leaves."""
         leaving = [
             (part, self._by_request[part.sequence.id]) for part in step.parts if part.sequence.target is not None
@@ -124,7 +124,7 @@ class Departures:
         departure = self._by_request.get(sequence.id)
         return departure if departure is not None and departure.sequence is sequence else None
 
-    def _give(self, layer: int, part: Part, departure: Departure, k: Tensor, v: Tensor, memory: PagedMemory) -> None:
+    def _give(self, layer: int, part: Part, departure: Departure, k: Tensor, v: Tensor, memory: KvMemory) -> None:
         """What the receiver has not been given: after a preemption, or with a shared beginning, that is not what is new."""
         given, sequence = departure.given, part.sequence
         if given < part.past:
