@@ -22,3 +22,6 @@ class Computer(Protocol):
 
     def execute(self, step: Step, memory: Any, seen: Seen | None = None) -> list[int]:
         """Compute a step; return one token for each of ``step.sampled``. ``seen`` is shown each layer's new keys and values."""
+
+    def stop(self) -> None:
+        """End what it has started."""

@@ -64,11 +64,9 @@ class PagedMemory:
     def taken(self, layers: range, slots: NDArray[np.int64]) -> Tensor:
         """What stands at ``slots`` (tokens,): (layers, 2, tokens, heads, dim), keys before values; a copy."""
         places = torch.from_numpy(slots).to(self._keys[layers[0]].device)
-        both = (
-            x[layer].flatten(0, 1).index_select(0, places) for layer in layers for x in (self._keys, self._values)
-        )
+        both = (x[layer].flatten(0, 1).index_select(0, places) for layer in layers for x in (self._keys, self._values))
         found = torch.stack(list(both))
-        return found.unflatten(0, (len(layers), 2))
+        return found.view(len(layers), 2, *found.shape[1:])
 
     def read(self, layer: int, table: Sequence[int], tokens: int) -> tuple[Tensor, Tensor]:
         """See ``KvMemory``."""

@@ -61,6 +61,9 @@ class Model:
         logits: Tensor = found.logits[0]
         return choose(logits, packed.draws) if len(rows) else []
 
+    def stop(self) -> None:
+        """See ``Computer``: nothing was started."""
+
 
 def decode_of(kind: str, device: torch.device, dtype: torch.dtype) -> Decode:
     """The attention of decoding tokens, by the ``kind`` that was asked for."""
