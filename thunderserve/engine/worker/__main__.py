@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from thunderserve.engine.messages import VERSION, Hello
 from thunderserve.engine.options import WorkerOptions
 from thunderserve.engine.process import settle
+from thunderserve.engine.ranks.process import Process, start_ranks
 
 if TYPE_CHECKING:
     from thunderserve.engine.replica.computer import Computer
@@ -32,7 +33,8 @@ def main() -> None:
 
 
 def serve(options: WorkerOptions, start_s: float) -> None:
-    """See ``main``; torch is imported here, after the threads have been counted."""
+    """See ``main``; torch is imported here, after the threads have been counted and the other ranks started."""
+    others = start_ranks(options, give_up)
     import torch
 
     from thunderserve.engine.replica.core import Replica
@@ -43,7 +45,7 @@ def serve(options: WorkerOptions, start_s: float) -> None:
 
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    model = computer_of(options)
+    model = computer_of(options, others)
     wire_dtype = getattr(torch, options.wire_dtype or options.dtype)
     warm_up(model, options, wire_dtype)
     blocks = options.blocks or max(1, options.kv_bytes // (model.kv_bytes_per_token * options.block_tokens))
@@ -84,12 +86,12 @@ def serve(options: WorkerOptions, start_s: float) -> None:
         model.stop()
 
 
-def computer_of(options: WorkerOptions) -> Computer:
-    """A model on one device, or this process as rank 0 of several; then none of them outlives another."""
+def computer_of(options: WorkerOptions, others: list[Process]) -> Computer:
+    """A model on one device, or this process as rank 0 of several."""
     if options.ranks:
         from thunderserve.engine.ranks.team import Team
 
-        return Team(options, give_up)
+        return Team(options, others)
     from thunderserve.engine.replica.model import Model
 
     return Model(options.model, dtype=options.dtype, device=options.device, kind=options.attention)
