@@ -6,6 +6,7 @@ Over gloo where the devices are CPUs, over NCCL where they are CUDA cards (never
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -21,8 +22,15 @@ TCPStore: Any = dist.TCPStore  # type: ignore[attr-defined]  # torch has no stub
 
 
 def open_store(ranks: int) -> Any:
-    """Rank 0's, at any free port of the loopback, where the others find everybody."""
-    return TCPStore(LOOPBACK, 0, ranks, is_master=True, wait_for_workers=False)
+    """Rank 0's, at any free port of the loopback, where the others find everybody.
+
+    torch's own socket would listen on every network of the machine, and it asks nobody who they are.
+    """
+    listening = socket.create_server((LOOPBACK, 0))
+    port = listening.getsockname()[1]
+    return TCPStore(
+        LOOPBACK, port, ranks, is_master=True, wait_for_workers=False, master_listen_fd=listening.detach()
+    )  # fmt: skip
 
 
 class Wires:
