@@ -11,8 +11,28 @@ from thunderserve.spec.plan import Transfer
 
 
 @dataclass(frozen=True)
+class Rank:
+    """One device of a replica on several: the layers and the share of their heads that it holds."""
+
+    first: int
+    stop: int
+    """Layers ``first`` to ``stop - 1``: those of its pipeline stage."""
+    place: int = 0
+    of: int = 1
+    """It is number ``place`` of the ``of`` ranks that divide the stage by tensor parallelism."""
+    device: str = "cpu"
+    threads: int = 1
+    cores: tuple[int, ...] = ()
+
+    @property
+    def layers(self) -> range:
+        """Of its stage."""
+        return range(self.first, self.stop)
+
+
+@dataclass(frozen=True)
 class WorkerOptions:
-    """One worker. A worker is one replica on one device; its process ends when the connection to its coordinator does."""
+    """One worker, which is one replica; its processes end when the connection to its coordinator does."""
 
     replica: int
     coordinator: tuple[str, int]
@@ -39,6 +59,8 @@ class WorkerOptions:
     reuse_prefixes: bool = True
     attention: Literal["auto", "sdpa", "flash"] = "auto"
     seed: int = 0
+    ranks: tuple[Rank, ...] = ()
+    """Of a replica on several devices, stage by stage; the worker is rank 0 and starts the others. None: all on ``device``."""
 
     def to_json(self) -> str:
         """One JSON object."""
@@ -49,6 +71,6 @@ class WorkerOptions:
         """Raises TypeError or ValueError when it is not what ``to_json`` wrote."""
         found = json.loads(text)
         host, port = found.pop("coordinator")
-        return cls(
-            **found | {"coordinator": (host, int(port)), "role": Role(*found["role"]), "cores": tuple(found["cores"])}
-        )
+        ranks = tuple(Rank(**rank | {"cores": tuple(rank["cores"])}) for rank in found["ranks"])
+        found |= {"coordinator": (host, int(port)), "role": Role(*found["role"]), "cores": tuple(found["cores"])}
+        return cls(**found | {"ranks": ranks})

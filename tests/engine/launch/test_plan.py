@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from thunderserve.engine.coordinator.dispatch import Way
 from thunderserve.engine.launch.plan import Wishes, check, flows_of, options_of, role_of, share_cores, way_of
+from thunderserve.engine.options import Rank, WorkerOptions
 from thunderserve.spec.errors import SpecError
 from thunderserve.spec.kv import KvCodec
 from thunderserve.spec.load import load_cluster
@@ -34,17 +35,31 @@ def split(*ends: Replica) -> Plan:
 PAIR = split(replica(Phase.PREFILL, [0], policy="saturation"), replica(Phase.DECODE, [1], policy="continuous"))
 
 
-def test_a_replica_of_several_devices_is_refused_in_words() -> None:
-    check(PAIR)
-    for second, words in (
-        (
-            replica(Phase.DECODE, [1, 2]),
-            r"replicas\[1\]: replica 1 has TP=2, PP=1; the engine serves a replica on one device",
-        ),
-        (replica(Phase.DECODE, [1], [2]), r"replica 1 has TP=1, PP=2"),
-    ):
-        with pytest.raises(SpecError, match=words):
-            check(split(PAIR.replicas[0], second))
+def test_a_degree_that_does_not_divide_the_kv_heads_is_refused_in_words(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    wide = split(PAIR.replicas[0], replica(Phase.DECODE, [1, 2, 3]))
+    for heads in ({"num_key_value_heads": 3}, {"num_attention_heads": 6}):
+        config.write_text(json.dumps({"num_hidden_layers": 3} | heads))
+        check(wide, str(tmp_path))
+    config.write_text(json.dumps({"num_hidden_layers": 3, "num_attention_heads": 6, "num_key_value_heads": 2}))
+    words = r"replicas\[1\].stages\[0\]: replica 1 has TP=3, PP=1, but 3 does not divide the model's 2 KV heads"
+    with pytest.raises(SpecError, match=words):
+        check(wide, str(tmp_path))
+
+
+def test_a_replica_of_several_devices_has_a_rank_for_each() -> None:
+    stages = (Stage(devices=(5, 2), num_layers=3), Stage(devices=(7,), num_layers=1))
+    wide = PAIR.replicas[1].model_copy(update={"stages": stages})
+    first, second = options_of(split(PAIR.replicas[0], wide), "m", Wishes(), ("h", 1), range(8))
+    assert (first.ranks, first.cores) == ((), (0, 1))
+    assert second.ranks == (
+        Rank(0, 3, 0, 2, "cpu", 2, (2, 3)), Rank(0, 3, 1, 2, "cpu", 2, (4, 5)), Rank(3, 4, 0, 1, "cpu", 2, (6, 7)),
+    )  # fmt: skip
+    assert (second.cores, second.threads) == ((2, 3), 2)
+    assert WorkerOptions.from_json(second.to_json()) == second
+    _, on_cards = options_of(split(PAIR.replicas[0], wide), "m", Wishes(device="cuda"), ("h", 1), range(2))
+    assert [(rank.device, rank.cores) for rank in on_cards.ranks] == [("cuda:5", ()), ("cuda:2", ()), ("cuda:7", ())]
+    assert on_cards.device == "cuda:5"
 
 
 def test_a_plan_for_another_model_is_refused_in_words(tmp_path: Path) -> None:

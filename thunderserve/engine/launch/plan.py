@@ -9,7 +9,7 @@ from pathlib import Path
 
 from thunderserve.engine.coordinator.dispatch import Way
 from thunderserve.engine.messages import Role
-from thunderserve.engine.options import WorkerOptions
+from thunderserve.engine.options import Rank, WorkerOptions
 from thunderserve.spec.cluster import Cluster
 from thunderserve.spec.errors import SpecError, nearest
 from thunderserve.spec.kv import CODECS
@@ -44,24 +44,25 @@ class Wishes:
 
 
 def check(plan: Plan, model: str = "") -> None:
-    """Hold a plan against what the engine can do today: one device a replica, and the codecs that there are.
+    """Hold a plan against the model, and against the codecs that there are.
 
     Args:
         plan: to be served.
-        model: folder of the checkpoint, whose layers are counted; a name of a hub is not looked up.
+        model: folder of the checkpoint, whose layers and heads are counted; a name of a hub is not looked up.
 
     Raises:
         SpecError: naming the replica or the flow.
     """
-    layers = _layers(Path(model)) if model else None
+    layers, heads = _counts(Path(model)) if model else (None, None)
     for index, replica in enumerate(plan.replicas):
         key = f"replicas[{index}]"
-        if len(replica.devices) > 1:
-            raise SpecError(
-                f"replica {index} has {replica.describe()}; the engine serves a replica on one device",
-                key=key,
-                remedy="plan with TP=1 and PP=1, or judge this plan with 'harness simulate'",
-            )
+        for number, stage in enumerate(replica.stages):
+            if heads is not None and heads % stage.tp:
+                raise SpecError(
+                    f"replica {index} has {replica.describe()}, but {stage.tp} does not divide the model's {heads} KV heads",
+                    key=f"{key}.stages[{number}]",
+                    remedy="plan with another tensor-parallel degree, or judge this plan with 'harness simulate'",
+                )
         planned = sum(stage.num_layers for stage in replica.stages)
         if layers is not None and planned != layers:
             raise SpecError(
@@ -134,32 +135,49 @@ def options_of(
         coordinator: where they say hello.
         cores: of this machine, for all of them; used where the device is the CPU.
     """
-    shares = share_cores([len(replica.devices) for replica in plan.replicas], cores)
-    on_cpu = wishes.device == "cpu"
-    return [
-        WorkerOptions(
-            replica=index,
-            coordinator=coordinator,
-            model=model,
-            role=role_of(replica),
-            dtype=wishes.dtype,
-            device="cpu" if on_cpu else f"{wishes.device}:{replica.devices[0]}",
-            threads=len(share) if on_cpu else 1,
-            cores=share if on_cpu else (),
-            block_tokens=replica.batching.block_tokens,
-            kv_bytes=wishes.kv_bytes,
-            max_context=wishes.max_context,
-            transfer=plan.transfer,
+    count = sum(len(replica.devices) for replica in plan.replicas)
+    shares = iter(share_cores([1] * count, cores))
+    found = []
+    for index, replica in enumerate(plan.replicas):
+        ranks = ranks_of(replica, wishes.device, [next(shares) for _ in replica.devices])
+        found.append(
+            WorkerOptions(
+                replica=index,
+                coordinator=coordinator,
+                model=model,
+                role=role_of(replica),
+                dtype=wishes.dtype,
+                device=ranks[0].device,
+                threads=ranks[0].threads,
+                cores=ranks[0].cores,
+                block_tokens=replica.batching.block_tokens,
+                kv_bytes=wishes.kv_bytes,
+                max_context=wishes.max_context,
+                transfer=plan.transfer,
+                ranks=ranks if len(ranks) > 1 else (),
+            )
         )
-        for index, (replica, share) in enumerate(zip(plan.replicas, shares, strict=True))
-    ]
+    return found
 
 
-def _layers(folder: Path) -> int | None:
-    """Of a checkpoint, as its configuration says."""
+def ranks_of(replica: Replica, device: str, shares: Sequence[tuple[int, ...]]) -> tuple[Rank, ...]:
+    """One rank a device, stage by stage; ``shares`` has the cores of each, used where ``device`` is the CPU."""
+    found: list[Rank] = []
+    for first, stage in zip(replica.first_layers, replica.stages, strict=True):
+        for place, number in enumerate(stage.devices):
+            cores = shares[len(found)] if device == "cpu" else ()
+            name = device if device == "cpu" else f"{device}:{number}"
+            found.append(Rank(first, first + stage.num_layers, place, stage.tp, name, max(1, len(cores)), cores))
+    return tuple(found)
+
+
+def _counts(folder: Path) -> tuple[int | None, int | None]:
+    """Layers and KV heads of a checkpoint, as its configuration says."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
-    found = config.get("text_config", config).get("num_hidden_layers")
-    return found if isinstance(found, int) else None
+        return None, None
+    text = config.get("text_config", config)
+    found = text.get("num_hidden_layers"), text.get("num_key_value_heads", text.get("num_attention_heads"))
+    layers, heads = (count if isinstance(count, int) else None for count in found)
+    return layers, heads

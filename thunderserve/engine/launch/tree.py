@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import os
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
+from thunderserve.engine.process import end_with_parent
+
 log = logging.getLogger(__name__)
-PR_SET_PDEATHSIG = 1
 TERMINATE_S = 3.0
 """How long the tree may take to end by itself; then it is killed."""
 
@@ -35,7 +35,7 @@ class Tree:
             stdin=asyncio.subprocess.DEVNULL,
             env=os.environ | self._variables,
             start_new_session=True,  # a group of its own, which can be ended as a whole
-            preexec_fn=_end_with_parent,
+            preexec_fn=end_with_parent,
         )
 
     @property
@@ -74,9 +74,3 @@ class Tree:
         if self._process is None:
             raise RuntimeError("the command was not started")
         return self._process
-
-
-def _end_with_parent() -> None:
-    """In the child: SIGTERM when the process that started it dies, however it dies (Linux)."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

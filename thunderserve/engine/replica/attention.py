@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from thunderserve.engine.replica.memory import PagedMemory
 from thunderserve.engine.replica.paged_kernel import attend
-from thunderserve.engine.replica.step import Step
+from thunderserve.engine.replica.step import Packed
 
 NAME = "thunderserve_paged"
 
@@ -36,7 +36,7 @@ class Decode(Protocol):
 class Batch:
     """What one forward pass needs to know beside its tokens."""
 
-    step: Step
+    step: Packed
     memory: PagedMemory
     slots: Tensor
     decode: Decode
@@ -62,13 +62,13 @@ def paged_attention(
     paged.memory.write(layer, paged.slots, k, v)
     if paged.seen is not None:
         paged.seen(layer, k, v)
-    decoding = len(step.decoding)
+    decoding = len(step.lengths)
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     if decoding:
         out[:decoding] = paged.decode(q[:decoding], paged, layer, scale, window)
-    for part in step.parts:
-        new = slice(part.start, part.stop)
-        past_k, past_v = paged.memory.read(layer, part.sequence.table, part.past)
+    for span in step.spans:
+        new = slice(span.start, span.stop)
+        past_k, past_v = paged.memory.read(layer, span.table, span.past)
         out[new] = causal(q[new], torch.cat((past_k, k[new])), torch.cat((past_v, v[new])), scale, window)
     return out[None], None
 
@@ -94,8 +94,8 @@ def causal(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int) -> Tensor
 def gathered(q: Tensor, batch: Batch, layer: int, scale: float, window: int) -> Tensor:
     """``Decode``, slow and obvious, on any device: one sequence after the other."""
     rows = []
-    for row, (sequence, length) in enumerate(zip(batch.step.decoding, batch.step.lengths, strict=True)):
-        keys, values = batch.memory.read(layer, sequence.table, int(length))
+    for row, (table, length) in enumerate(zip(batch.step.tables, batch.step.lengths, strict=True)):
+        keys, values = batch.memory.read(layer, table.tolist(), int(length))
         rows.append(causal(q[row : row + 1], keys, values, scale, window))
     return torch.cat(rows)
 
@@ -126,7 +126,7 @@ class Flash:
         from flash_attn import flash_attn_with_kvcache  # type: ignore[import-not-found]
 
         self._attend = flash_attn_with_kvcache
-        self._step: Step | None = None
+        self._step: Packed | None = None
         self._tables = self._lengths = torch.empty(0)
 
     def __call__(self, q: Tensor, batch: Batch, layer: int, scale: float, window: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -11,12 +11,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
+class KvMemory(Protocol):
+    """Where a replica keeps keys and values, on one device or on several: what transfers need to know of it."""
+
+    block_tokens: int
+
+    def put(self, layer: int, slots: NDArray[np.int64], k: Tensor, v: Tensor) -> None:
+        """Put (tokens, KV heads, dim) of any device and dtype where ``slots`` (tokens,) say."""
+
+    def read(self, layer: int, table: Sequence[int], tokens: int) -> tuple[Tensor, Tensor]:
+        """The first ``tokens`` of a sequence, (tokens, KV heads, dim) each; a copy."""
+
+
 class PagedMemory:
-    """Blocks of ``block_tokens`` tokens for ``layers`` layers."""
+    """Blocks of ``block_tokens`` tokens for ``layers``, on one device; layers have the numbers that the model gives them."""
 
     def __init__(
         self,
-        layers: int,
+        layers: range,
         blocks: int,
         block_tokens: int,
         heads: int,
@@ -25,10 +37,10 @@ class PagedMemory:
         device: torch.device,
     ) -> None:
         shape = (blocks, block_tokens, heads, dim)
-        self.block_tokens, self.layers = block_tokens, layers
-        self._keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)]
-        self._values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)]
-        self._arrays = [(_array(k), _array(v)) for k, v in zip(self._keys, self._values, strict=True)]
+        self.block_tokens = block_tokens
+        self._keys = {layer: torch.zeros(shape, dtype=dtype, device=device) for layer in layers}
+        self._values = {layer: torch.zeros(shape, dtype=dtype, device=device) for layer in layers}
+        self._arrays = {layer: (_array(self._keys[layer]), _array(self._values[layer])) for layer in layers}
 
     def layer(self, layer: int) -> tuple[Tensor, Tensor]:
         """All keys and values of a layer."""
@@ -43,8 +55,21 @@ class PagedMemory:
         self._keys[layer].flatten(0, 1).index_copy_(0, slots, k)
         self._values[layer].flatten(0, 1).index_copy_(0, slots, v)
 
+    def put(self, layer: int, slots: NDArray[np.int64], k: Tensor, v: Tensor) -> None:
+        """See ``KvMemory``."""
+        keys = self._keys[layer]
+        places = torch.from_numpy(slots).to(keys.device)
+        self.write(layer, places, k.to(keys.device, keys.dtype), v.to(keys.device, keys.dtype))
+
+    def taken(self, layers: range, slots: NDArray[np.int64]) -> Tensor:
+        """What stands at ``slots`` (tokens,): (layers, 2, tokens, heads, dim), keys before values; a copy."""
+        places = torch.from_numpy(slots).to(self._keys[layers[0]].device)
+        both = (x[layer].flatten(0, 1).index_select(0, places) for layer in layers for x in (self._keys, self._values))
+        found = torch.stack(list(both))
+        return found.view(len(layers), 2, *found.shape[1:])
+
     def read(self, layer: int, table: Sequence[int], tokens: int) -> tuple[Tensor, Tensor]:
-        """The first ``tokens`` of a sequence, (tokens, heads, dim) each; a copy."""
+        """See ``KvMemory``."""
         blocks = torch.tensor(
             table[: -(-tokens // self.block_tokens)], dtype=torch.long, device=self._keys[layer].device
         )

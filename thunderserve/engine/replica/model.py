@@ -12,6 +12,7 @@ from thunderserve.engine.replica import attention
 from thunderserve.engine.replica.attention import Batch, Compiled, Decode, Flash, Seen, gathered
 from thunderserve.engine.replica.memory import PagedMemory
 from thunderserve.engine.replica.sampling import choose
+from thunderserve.engine.replica.sizes import sizes_of
 from thunderserve.engine.replica.step import Step
 
 COMPILED = (torch.float32, torch.bfloat16)
@@ -35,39 +36,37 @@ class Model:
             folder, config=config, dtype=self.dtype, attn_implementation=attention.NAME
         )
         self._model = model.to(self.device).eval()
-        text = config.get_text_config()
-        self.layers = int(text.num_hidden_layers)
-        self.heads = int(getattr(text, "num_key_value_heads", None) or text.num_attention_heads)
-        self.dim = int(getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads)
-        self.vocabulary = int(text.vocab_size)
-        self.max_context = int(getattr(text, "max_position_embeddings", 2048))
-        self._decode = _decode_of(kind, self.device, self.dtype)
-
-    @property
-    def kv_bytes_per_token(self) -> int:
-        """Keys and values of one token over all layers."""
-        return 2 * self.layers * self.heads * self.dim * int(self.dtype.itemsize)
+        self._sizes = sizes_of(config)
+        self.layers, self.vocabulary = self._sizes.layers, self._sizes.vocabulary
+        self.max_context = self._sizes.max_context
+        self.kv_bytes_per_token = self._sizes.kv_values_per_token * int(self.dtype.itemsize)
+        self._decode = decode_of(kind, self.device, self.dtype)
 
     def memory(self, blocks: int, block_tokens: int) -> PagedMemory:
         """An empty cache for this model."""
-        return PagedMemory(self.layers, blocks, block_tokens, self.heads, self.dim, self.dtype, self.device)
+        layers, heads, dim = range(self.layers), self._sizes.heads, self._sizes.dim
+        return PagedMemory(layers, blocks, block_tokens, heads, dim, self.dtype, self.device)
 
     @torch.inference_mode()
     def execute(self, step: Step, memory: PagedMemory, seen: Seen | None = None) -> list[int]:
         """Compute a step; return one token for each of ``step.sampled``. ``seen`` is shown each layer's new keys and values."""
-        slots = torch.from_numpy(step.slots).to(self.device)
-        batch = Batch(step, memory, slots, self._decode, seen)
-        rows = torch.from_numpy(step.rows).to(self.device)
+        packed = step.packed(memory.block_tokens)
+        slots = torch.from_numpy(packed.slots).to(self.device)
+        rows = torch.from_numpy(packed.rows).to(self.device)
         found = self._model(
-            input_ids=torch.from_numpy(step.tokens).to(self.device)[None],
-            position_ids=torch.from_numpy(step.positions).to(self.device)[None],
-            use_cache=False, logits_to_keep=rows, paged=batch,
+            input_ids=torch.from_numpy(packed.tokens).to(self.device)[None],
+            position_ids=torch.from_numpy(packed.positions).to(self.device)[None],
+            use_cache=False, logits_to_keep=rows, paged=Batch(packed, memory, slots, self._decode, seen),
         )  # fmt: skip
         logits: Tensor = found.logits[0]
-        return choose(logits, [(one.sampling, one.emitted) for one in step.sampled]) if len(rows) else []
+        return choose(logits, packed.draws) if len(rows) else []
+
+    def stop(self) -> None:
+        """See ``Computer``: nothing was started."""
 
 
-def _decode_of(kind: str, device: torch.device, dtype: torch.dtype) -> Decode:
+def decode_of(kind: str, device: torch.device, dtype: torch.dtype) -> Decode:
+    """The attention of decoding tokens, by the ``kind`` that was asked for."""
     if kind == "flash" or (kind == "auto" and device.type == "cuda" and _has_flash()):
         return Flash()
     if kind == "auto" and device.type == "cpu" and dtype in COMPILED:

@@ -8,7 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from thunderserve.engine.messages import Sampling
 from thunderserve.engine.replica.sequence import Sequence
+from thunderserve.serving.blocks import blocks_for
 
 Ints = NDArray[np.int64]
 
@@ -22,6 +24,31 @@ class Part(NamedTuple):
     past: int
     ends: bool
     """The prompt ends here: its last row gives a token."""
+
+
+class Span(NamedTuple):
+    """A part as one who computes it needs to know it: ``past`` tokens are in the blocks ``table``."""
+
+    start: int
+    stop: int
+    past: int
+    table: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A step without its sequences: numbers alone, which another process can be told. Arrays as in ``Step``."""
+
+    tokens: Ints
+    positions: Ints
+    slots: Ints
+    tables: NDArray[np.int32]
+    lengths: Ints
+    spans: tuple[Span, ...]
+    rows: Ints
+    """(sampled,) the packed rows whose logits give a token."""
+    draws: tuple[tuple[Sampling, int], ...]
+    """(sampled,) how each token is chosen, and its place in the answer."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +78,17 @@ class Step:
         """(sampled,) the packed rows whose logits give a token."""
         last = [part.stop - 1 for part in self.parts if part.ends]
         return np.array([*range(len(self.decoding)), *last], np.int64)
+
+    def packed(self, block_tokens: int) -> Packed:
+        """What is to be computed, without the sequences."""
+        spans = tuple(
+            Span(start, stop, past, tuple(sequence.table[: blocks_for(past, block_tokens)]))
+            for sequence, start, stop, past, _ in self.parts
+        )
+        draws = tuple((one.sampling, one.emitted) for one in self.sampled)
+        return Packed(
+            self.tokens, self.positions, self.slots, self.tables, self.lengths, spans, self.rows, draws
+        )  # fmt: skip
 
 
 def pack(decoding: list[Sequence], parts: list[tuple[Sequence, int, int]], block_tokens: int) -> Step:

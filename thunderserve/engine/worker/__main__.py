@@ -11,11 +11,16 @@ from typing import TYPE_CHECKING
 
 from thunderserve.engine.messages import VERSION, Hello
 from thunderserve.engine.options import WorkerOptions
+from thunderserve.engine.process import settle
+from thunderserve.engine.ranks.process import Process, start_ranks
 
 if TYPE_CHECKING:
-    from thunderserve.engine.replica.model import Model
+    from thunderserve.engine.replica.computer import Computer
 
+log = logging.getLogger(__name__)
 KERNEL_TOKENS = 20
+RANK_LOST = 4
+"""Exit code."""
 
 
 def main() -> None:
@@ -23,19 +28,16 @@ def main() -> None:
     start_s = time.monotonic()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     options = WorkerOptions.from_json(sys.argv[1])
-    if options.cores:
-        os.sched_setaffinity(0, options.cores)
-    os.environ["OMP_NUM_THREADS"] = str(options.threads)  # before torch is imported
-    os.environ.setdefault("TQDM_DISABLE", "1")
+    settle(options.cores, options.threads)
     serve(options, start_s)
 
 
 def serve(options: WorkerOptions, start_s: float) -> None:
-    """See ``main``; torch is imported here, after the threads have been counted."""
+    """See ``main``; torch is imported here, after the threads have been counted and the other ranks started."""
+    others = start_ranks(options, give_up)
     import torch
 
     from thunderserve.engine.replica.core import Replica
-    from thunderserve.engine.replica.model import Model
     from thunderserve.engine.worker.arrivals import Arrivals
     from thunderserve.engine.worker.departures import Departures
     from thunderserve.engine.worker.line import Line
@@ -43,7 +45,9 @@ def serve(options: WorkerOptions, start_s: float) -> None:
 
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    model = Model(options.model, dtype=options.dtype, device=options.device, kind=options.attention)
+    model = computer_of(options, others)
+    wire_dtype = getattr(torch, options.wire_dtype or options.dtype)
+    warm_up(model, options, wire_dtype)
     blocks = options.blocks or max(1, options.kv_bytes // (model.kv_bytes_per_token * options.block_tokens))
     memory = model.memory(blocks, options.block_tokens)
     context = min(options.max_context or model.max_context, model.max_context)
@@ -54,10 +58,10 @@ def serve(options: WorkerOptions, start_s: float) -> None:
         max_context=context,
         reuse=options.reuse_prefixes,
     )
-    wire_dtype = getattr(torch, options.wire_dtype or options.dtype)
-    warm_up(model, options, wire_dtype)
     wake = threading.Event()
-    departures = Departures(options.replica, memory, wire_dtype, wake.set, late=options.transfer == "after_prefill")
+    departures = Departures(
+        options.replica, model.layers, memory, wire_dtype, wake.set, late=options.transfer == "after_prefill"
+    )
     arrivals = Arrivals(options.host, replica, memory, model.layers, wake.set)
     line = Line(options.coordinator, wake.set)
     host, port = arrivals.address
@@ -81,9 +85,27 @@ def serve(options: WorkerOptions, start_s: float) -> None:
         departures.stop()
         arrivals.stop()
         line.close()
+        model.stop()
 
 
-def warm_up(model: Model, options: WorkerOptions, wire_dtype: object) -> None:
+def computer_of(options: WorkerOptions, others: list[Process]) -> Computer:
+    """A model on one device, or this process as rank 0 of several."""
+    if options.ranks:
+        from thunderserve.engine.ranks.team import Team
+
+        return Team(options, others)
+    from thunderserve.engine.replica.model import Model
+
+    return Model(options.model, dtype=options.dtype, device=options.device, kind=options.attention)
+
+
+def give_up(words: str) -> None:
+    """End this process at once: it may stand in the middle of a step, waiting for a rank that is no more."""
+    log.error("%s: the replica ends", words)
+    os._exit(RANK_LOST)
+
+
+def warm_up(model: Computer, options: WorkerOptions, wire_dtype: object) -> None:
     """Machine code and memory before the first request: a prompt, a decode step, a packet."""
     from thunderserve.engine.messages import Role, Sampling, Submit
     from thunderserve.engine.replica.core import Replica

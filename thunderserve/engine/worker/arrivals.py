@@ -7,11 +7,10 @@ from collections import deque
 from collections.abc import Callable
 
 import numpy as np
-import torch
 
 from thunderserve.engine.messages import Submit, decode
 from thunderserve.engine.replica.core import FullError, Replica
-from thunderserve.engine.replica.memory import PagedMemory
+from thunderserve.engine.replica.memory import KvMemory
 from thunderserve.engine.replica.sequence import Sequence
 from thunderserve.engine.transfer.events import Arrived, Broken, Completed, Offered
 from thunderserve.engine.transfer.receiver import Receiver
@@ -28,7 +27,7 @@ class Arrivals:
         wake: called when something has happened.
     """
 
-    def __init__(self, host: str, replica: Replica, memory: PagedMemory, layers: int, wake: Callable[[], None]) -> None:
+    def __init__(self, host: str, replica: Replica, memory: KvMemory, layers: int, wake: Callable[[], None]) -> None:
         self._replica, self._memory, self._layers = replica, memory, layers
         self._receiver = Receiver((host, 0), tensors=True, wake=wake)
         self.address = self._receiver.address
@@ -83,10 +82,8 @@ class Arrivals:
             return
         places = np.arange(event.first_token, event.first_token + len(event.k))
         size = self._memory.block_tokens
-        slots = torch.from_numpy(np.array(sequence.table)[places // size] * size + places % size)
-        keys, _ = self._memory.layer(event.layer)
-        device, dtype = keys.device, keys.dtype
-        self._memory.write(event.layer, slots.to(device), event.k.to(device, dtype), event.v.to(device, dtype))
+        slots = np.array(sequence.table)[places // size] * size + places % size
+        self._memory.put(event.layer, slots, event.k, event.v)
 
     def _completed(self, event: Completed) -> None:
         sequence = self._coming.get(event.id)

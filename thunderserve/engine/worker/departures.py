@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from thunderserve.engine.messages import Submit, Target, encode
-from thunderserve.engine.replica.memory import PagedMemory
+from thunderserve.engine.replica.memory import KvMemory
 from thunderserve.engine.replica.sequence import Sequence
 from thunderserve.engine.replica.step import Part, Step
 from thunderserve.engine.transfer.events import Confirmed
@@ -45,6 +45,7 @@ class Departures:
 
     Args:
         replica: number of this worker's replica, which makes the numbers of its transfers its own.
+        layers: of the model.
         memory: where they lie.
         wire_dtype: what keys and values are cast to.
         wake: called when something has happened.
@@ -54,13 +55,14 @@ class Departures:
     def __init__(
         self,
         replica: int,
-        memory: PagedMemory,
+        layers: int,
+        memory: KvMemory,
         wire_dtype: torch.dtype,
         wake: Callable[[], None],
         *,
         late: bool = False,
     ) -> None:
-        self._memory, self._wire_dtype, self._late = memory, wire_dtype, late
+        self._layers, self._memory, self._wire_dtype, self._late = layers, memory, wire_dtype, late
         self._sender = Sender(wake=wake)
         self._numbers = itertools.count(replica << 40)
         self._by_number: dict[int, Departure] = {}
@@ -101,7 +103,7 @@ class Departures:
         if self._late and sequence.target is not None:
             tokens = len(sequence.tokens) - 1
             self._offer(sequence, sequence.target, tokens)
-            for layer in range(self._memory.layers):
+            for layer in range(self._layers):
                 self._give_past(layer, self._by_request[sequence.id], tokens)
         self._by_request[sequence.id].outgoing.close(json.dumps(token).encode())
 
@@ -136,7 +138,7 @@ class Departures:
     def _offer(self, sequence: Sequence, target: Target, tokens: int) -> None:
         number = next(self._numbers)
         outgoing = self._sender.start(
-            number, (target.host, target.port), layers=self._memory.layers, tokens=tokens,
+            number, (target.host, target.port), layers=self._layers, tokens=tokens,
             codec=codec_of(target), link=Link(target.bytes_per_s or None, target.latency_s),
             note=encode(_note(sequence, tokens)),
         )  # fmt: skip

@@ -7,9 +7,9 @@ import threading
 import time
 
 from thunderserve.engine.messages import Beat, Cancel, Emitted, Failed, Handed, Role, Stop, Submit
+from thunderserve.engine.replica.computer import Computer
 from thunderserve.engine.replica.core import FullError, Replica, TooLongError
-from thunderserve.engine.replica.memory import PagedMemory
-from thunderserve.engine.replica.model import Model
+from thunderserve.engine.replica.memory import KvMemory
 from thunderserve.engine.replica.step import Step
 from thunderserve.engine.worker.arrivals import Arrivals
 from thunderserve.engine.worker.departures import Departures
@@ -33,7 +33,7 @@ class Worker:
     """
 
     def __init__(
-        self, model: Model, memory: PagedMemory, replica: Replica, line: Line, departures: Departures, arrivals: Arrivals,
+        self, model: Computer, memory: KvMemory, replica: Replica, line: Line, departures: Departures, arrivals: Arrivals,
         wake: threading.Event,
     ) -> None:  # fmt: skip
         self._model, self._memory, self._replica, self._line = model, memory, replica, line

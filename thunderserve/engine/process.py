@@ -1,0 +1,25 @@
+"""What a process of the engine does before anything else."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+
+PR_SET_PDEATHSIG = 1
+
+
+def settle(cores: Sequence[int], threads: int) -> None:
+    """Pin this process and count its threads; torch, which reads the count, is not imported yet."""
+    if cores:
+        os.sched_setaffinity(0, cores)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ.setdefault("TQDM_DISABLE", "1")
+
+
+def end_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
+    """Be sent a signal when the process that started this one dies, however it dies (Linux)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
