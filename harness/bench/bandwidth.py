@@ -3,30 +3,22 @@
 Four A40 and four 3090Ti, LLaMA-30B, coding requests, 40 or 5 Gbit/s between the nodes. The paper's figures are quoted at
 second hand (its text was not available): which hardware, workload and baseline stand behind the 16-bit row is inferred from
 the arithmetic. No constant of ours was fitted to them; the paper's GPU table is used, and its 14 and 18 ms of codec overhead.
-Throughput is prompt and output tokens a second with every request at the door.
+Throughput is prompt and output tokens a second with every request at the door. ``--assumptions`` instead shows how the gain of
+splitting depends on what its text leaves open: how the baseline batches, who planned it, how both were measured.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections import Counter
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from harness.plan.case import Case, open_case
-from harness.plan.file import Setting
-from harness.sweep import systems
-from thunderserve.backend import Deployment
-from thunderserve.simulator.backend import Simulated
-from thunderserve.spec.plan import Plan
-
-FLOOD_PER_S = 50.0
-"""Requests a second: far more than eight cards can serve."""
-
+from harness.bench import _bandwidth_assumptions as assumptions
+from harness.bench._bandwidth_runs import Best, best_of, cases
 
 COLOCATED = 1610
 """The paper's "non-disaggregated" serving; how it batched is not known, so both kinds of ours are held against it."""
@@ -61,14 +53,6 @@ RATIOS = (
 )
 
 
-class Best(NamedTuple):
-    """The plan of a row that serves most, over the rates it was asked to plan for."""
-
-    tokens_per_s: float
-    plan: Plan
-    case: Case
-
-
 def main(arguments: list[str]) -> int:
     """Plan every row at several rates, flood the plans, and print the best of each beside the paper."""
     parser = argparse.ArgumentParser(prog="harness bench bandwidth", description=__doc__)
@@ -76,49 +60,27 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--workload", default="azure-code")
     parser.add_argument("--requests", type=int, default=1500)
     parser.add_argument("--rates", type=float, nargs="+", default=[2.0, 4.0, 8.0], help="requests/s to plan for")
-    parser.add_argument("--assumptions", action="store_true", help="what the ratios to colocated serving hang on")
+    parser.add_argument("--assumptions", action="store_true", help="what the gain of splitting depends on")
     given = parser.parse_args(arguments)
     console = Console()
     if given.assumptions:
-        from harness.bench._bandwidth_assumptions import table_of
-
-        with console.status("planning") as status:
-            table = table_of(given, status.update)
-        console.print(table)
-        return 0
+        return _assumptions(given, console)
     with console.status("planning") as status:
         found = []
         for row in ROWS:
             status.update(f"{row.title}, {row.gbit_per_s} Gbit/s")
-            found.append(best_of(row, given))
+            asked = cases(row.gbit_per_s, given.catalogue, given.workload, given.rates)
+            found.append(best_of(row.system, row.options, asked, given.requests))
     console.print(throughputs(found), ratios(found))
     return 0
 
 
-def best_of(row: Row, given: argparse.Namespace) -> Best:
-    """The most that ``row`` serves. Raises ValueError when no rate gave a plan."""
-    tried = []
-    for rate in given.rates:
-        setting = Setting(
-            cluster=f"cloud-8-a40-3090ti-{row.gbit_per_s}gbit",
-            catalogue=given.catalogue,
-            model="llama-30b",
-            workload=given.workload,
-            rate_per_s=rate,
-        )
-        case = open_case(setting, Path("bench"))
-        plan = systems.build(row.system, row.options).plan(case.problem())
-        tried.append(Best(flooded(case, plan, given.requests), plan, case))
-    return max(tried, key=lambda best: best.tokens_per_s)
-
-
-def flooded(case: Case, plan: Plan, requests: int) -> float:
-    """Prompt and output tokens a second, from the first arrival to the last token, when everybody comes at once."""
-    trace = case.sample(requests, FLOOD_PER_S, 5)
-    records = Simulated(case.costs).serve(Deployment(plan, case.cluster, case.model), trace).records
-    if not records.finished.all():
-        raise ValueError("a flooded plan lost requests")
-    return float((trace.prompt_tokens + trace.output_tokens).sum() / np.max(records.finish_s))
+def _assumptions(given: argparse.Namespace, console: Console) -> int:
+    """Each surrounding names its own catalogue and workload, so those options are not asked."""
+    with console.status("planning and flooding"):
+        rows = [*assumptions.rows(given.rates, given.requests), *assumptions.in_time(given.rates, given.requests)]
+    console.print(assumptions.table(rows))
+    return 0
 
 
 def throughputs(found: list[Best]) -> Table:

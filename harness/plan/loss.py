@@ -27,10 +27,12 @@ class Replanned:
 
 @dataclass(frozen=True)
 class Loss:
-    """Both answers to a loss; in words where there is none."""
+    """The answers to a loss; in words where there is none."""
 
     lost: tuple[int, ...]
     light: Replanned | str
+    every: Replanned | str
+    """The best of all assignments of phases: what lightweight rescheduling could reach at most."""
     full: Replanned | str
 
 
@@ -43,15 +45,18 @@ def after_loss(case: Case, made: Made, lost: Collection[int], *, requests: int, 
         raise SpecError("no such card", key="lost", value=unknown[0], remedy=words)
     return Loss(
         tuple(sorted(lost)),
-        _light(case, made.plan, made.search, lost, requests, seed),
+        _light(case, made.plan, made.search, lost, requests, seed, every=False),
+        _light(case, made.plan, made.search, lost, requests, seed, every=True),
         _full(case, made.plan, made.search, lost, requests, seed),
     )
 
 
-def _light(case: Case, plan: Plan, search: Search, lost: Collection[int], requests: int, seed: int) -> Replanned | str:
+def _light(
+    case: Case, plan: Plan, search: Search, lost: Collection[int], requests: int, seed: int, *, every: bool
+) -> Replanned | str:
     start = time.perf_counter()
     try:
-        new = search.system.reschedule(plan, case.problem(seed), lost).plan
+        new = search.system.reschedule(plan, case.problem(seed), lost, every=every).plan
     except ValueError as error:
         return str(error)
     seconds = time.perf_counter() - start

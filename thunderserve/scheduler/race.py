@@ -48,7 +48,7 @@ class Race:
         short, leader = self.short.attainment(estimate), self._leader
         if leader is not None and self.long is not None and self._behind(leader, estimate, short):
             return self.short.score(estimate, max(0.0, leader.score.attainment - (leader.short - short)))
-        score = self._finish(estimate, short)
+        score = self.finish(estimate, short)
         if leader is None or score > leader.score:
             self._leader = Entry(short, score)
         return score
@@ -70,9 +70,10 @@ class Race:
 
     def whole(self, estimate: Estimate) -> Score:
         """The score on both traces, whoever leads."""
-        return self._finish(estimate, self.short.attainment(estimate))
+        return self.finish(estimate, self.short.attainment(estimate))
 
-    def _finish(self, estimate: Estimate, short: float) -> Score:
+    def finish(self, estimate: Estimate, short: float) -> Score:
+        """The score on both traces of a solution that attains ``short`` on the short one, whoever leads."""
         score = self.short.score(estimate, self._pooled(estimate, short))
         self.finished[estimate.solution] = score
         return score

@@ -2,25 +2,29 @@
 
 A pure function: a running plan and what has changed go in, the plan to switch to comes out. Replicas that lost a card are
 dropped. Full rescheduling is ``System.plan`` on what is left of the cluster.
+
+Closed forms are poor judges of an overloaded plan, and after a loss most are: so they only say where to look, and it is
+simulation that is followed uphill.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from thunderserve.scheduler.configuration import Configuration, StageChoice
 from thunderserve.scheduler.deduce import Deducer
 from thunderserve.scheduler.estimate import Estimate
-from thunderserve.scheduler.inventory import Inventory
 from thunderserve.scheduler.lower import Lower
 from thunderserve.scheduler.materialise import flows_of
+from thunderserve.scheduler.phasings import Phasing, Phasings
 from thunderserve.scheduler.score import Score
-from thunderserve.scheduler.solution import Group, together
+from thunderserve.scheduler.standing import Standing, stages_of
 from thunderserve.spec.plan import Phase, Plan, Replica
 
-Phasing = tuple[Phase, ...]
-"""The phase of each surviving replica."""
+PROMISING = 16
+"""Phasings, the best by estimate, that are simulated before the best of them is followed uphill."""
+NEAR, MOST = 8, 64
+"""Neighbours simulated a step of that climb, the best by estimate; and phasings simulated in all, about."""
 
 
 @dataclass(frozen=True)
@@ -38,136 +42,71 @@ def reschedule(
     *,
     lost: Collection[int] = (),
     phases: tuple[Phase, ...] = (Phase.PREFILL, Phase.DECODE),
-    finalists: int = 4,
+    finalists: int = 6,
+    every: bool = False,
 ) -> Rescheduled:
     """The plan to switch to. ``lower`` is the lower level for the new problem, on the whole cluster.
 
-    From the present phases, flips and exchanges of two phases are followed uphill by estimate; the best few are simulated.
-    Raises ValueError, in words, if what is left cannot serve.
+    From the present phases, flips and exchanges of two phases are followed uphill by estimate; from the best that was seen on
+    the way, uphill by simulation on the short trace; the ``finalists`` best there run the long one as well. With
+    ``every``, all assignments of phases run both: the truth that the climb is held against. Raises ValueError, in words, if
+    what is left cannot serve, or has too many assignments to run them all.
     """
     kept = [replica for replica in plan.replicas if not set(replica.devices) & set(lost)]
-    stages = [stages_of(lower.inventory, replica) for replica in kept]
-    world = _World(lower, stages)
-    start = _usable([replica.phase for replica in kept], phases)
-    seen: dict[Phasing, Estimate | None] = {}
-    for first in _starts(start, phases):
-        _climb(first, world, phases, seen)
-    able = {one: estimate for one, estimate in seen.items() if estimate is not None}
-    ranked = {one: able[one] for one in sorted(able, key=lambda one: _rank(able[one], one, start))[:finalists]}
-    if not ranked:
+    present = tuple(replica.phase if replica.phase in phases else phases[0] for replica in kept)
+    stages = tuple(stages_of(lower.inventory, replica) for replica in kept)
+    world = Standing(lower, Phasings(stages, present, phases))
+    if every:
+        world.look(world.options.all())
+    else:
+        _climb_by_estimate(world)
+    if not world.able():
         raise ValueError(
             f"what is left of the plan ({len(kept)} of {len(plan.replicas)} replicas) cannot serve both phases"
         )
-    scored = {one: lower.race.whole(estimate) for one, estimate in ranked.items()}
-    best = max(scored, key=lambda one: scored[one])
-    return Rescheduled(_replanned(plan, kept, ranked[best], lower.estimator.deduce), scored[best], len(seen))
+    if every:
+        world.simulate(world.able())
+    else:
+        _climb_by_simulation(world)
+    best, score = world.winner(len(world.attained) if every else finalists)
+    return Rescheduled(_replanned(plan, kept, world.needed(best), lower.estimator.deduce), score, len(world.estimates))
 
 
-def stages_of(inventory: Inventory, replica: Replica) -> tuple[StageChoice, ...]:
-    """A replica's stages by kind. Raises ValueError for a stage over several kinds, which this planner never makes."""
-    found = []
-    for number, stage in enumerate(replica.stages):
-        kinds = {inventory.kind_of[device] for device in stage.devices}
-        if len(kinds) != 1:
-            raise ValueError(f"stage {number} joins cards of several nodes or types: {stage.devices}")
-        found.append(StageChoice(kinds.pop(), stage.tp, stage.num_layers))
-    return tuple(found)
+def _climb_by_estimate(world: Standing) -> None:
+    """From the present phases; where the loss has left one phase without a replica, from each flip of them as well."""
+    present = world.options.present
+    for first in [present] if len(set(present)) > 1 else [present, *world.options.flips(present)]:
+        world.look([first])
+        current, better = None, first
+        while better != current:
+            current, better = better, _better_by_estimate(world, better)
 
 
-@dataclass
-class _World:
-    """Estimates phasings of fixed stages."""
-
-    lower: Lower
-    stages: list[tuple[StageChoice, ...]]
-
-    def __post_init__(self) -> None:
-        self._configurations: dict[tuple[int, Phase], Configuration] = {}
-
-    def configuration(self, place: int, phase: Phase) -> Configuration:
-        key = (place, phase)
-        if key not in self._configurations:
-            self._configurations[key] = self.lower.estimator.deduce.finish(phase, self.stages[place])
-        return self._configurations[key]
-
-    def estimate(self, phasing: Phasing) -> Estimate | None:
-        """None if a replica cannot hold the longest request in its phase, or nothing can pass."""
-        chosen = tuple(self.configuration(place, phase) for place, phase in enumerate(phasing))
-        if any(one.kv_tokens < self.lower.estimator.sample.longest for one in chosen):
-            return None
-        groups = tuple(
-            Group(one.phase, together(*(((stage.kind, stage.tp),) for stage in one.stages))) for one in chosen
-        )
-        return self.lower.estimator(groups, chosen)
+def _better_by_estimate(world: Standing, phasing: Phasing) -> Phasing:
+    """The best flip of a phasing, or exchange where no flip helps (exchanges are many); itself if none is better."""
+    for near in (world.options.flips, world.options.exchanges):
+        tried = near(phasing)
+        world.look(tried)
+        best = min([phasing, *tried], key=world.promise)
+        if best != phasing:
+            return best
+    return phasing
 
 
-def _usable(present: list[Phase], phases: tuple[Phase, ...]) -> Phasing:
-    return tuple(phase if phase in phases else phases[0] for phase in present)
-
-
-def _starts(start: Phasing, phases: tuple[Phase, ...]) -> Iterator[Phasing]:
-    """The present phases; and each single flip of them where the loss has left one phase without a replica."""
-    yield start
-    if len(set(start)) == 1:
-        yield from _flips(start, phases)
-
-
-def _flips(phasing: Phasing, phases: tuple[Phase, ...]) -> Iterator[Phasing]:
-    for place, present in enumerate(phasing):
-        for phase in phases:
-            if phase is not present:
-                yield (*phasing[:place], phase, *phasing[place + 1 :])
-
-
-def _exchanges(phasing: Phasing) -> Iterator[Phasing]:
-    for a in range(len(phasing)):
-        for b in range(a + 1, len(phasing)):
-            if phasing[a] is not phasing[b]:
-                changed = list(phasing)
-                changed[a], changed[b] = phasing[b], phasing[a]
-                yield tuple(changed)
-
-
-def _climb(start: Phasing, world: _World, phases: tuple[Phase, ...], seen: dict[Phasing, Estimate | None]) -> None:
-    """Follow flips uphill, and exchanges once no flip helps, until neither does. Replicas that are alike are tried once."""
-    current = start
-    _look(current, world, seen)
-    while True:
-        for options in (_flips(current, phases), _exchanges(current)):
-            tried = list(_unlike(options, world.stages))
-            for one in tried:
-                _look(one, world, seen)
-            best = min([current, *tried], key=lambda one: _rank(seen[one], one, start))
-            if best != current:
-                break
-        else:
-            return
+def _climb_by_simulation(world: Standing) -> None:
+    """From the best of the most promising, to the best of its neighbours, until none is better or ``MOST`` have been run."""
+    options = world.options
+    world.simulate([*world.able()[:PROMISING], *(one for one in [options.present] if world.estimates[one] is not None)])
+    current = min(world.attained, key=world.merit)
+    while len(world.attained) < MOST:
+        near = dict.fromkeys([*options.flips(current), *options.exchanges(current)])
+        world.look(near)
+        fresh = [one for one in near if one not in world.attained and world.estimates[one] is not None]
+        world.simulate(sorted(fresh, key=world.promise)[:NEAR])
+        best = min(world.attained, key=world.merit)
         if best == current:
             return
         current = best
-
-
-def _look(phasing: Phasing, world: _World, seen: dict[Phasing, Estimate | None]) -> None:
-    if phasing not in seen:
-        seen[phasing] = world.estimate(phasing)
-
-
-def _unlike(options: Iterator[Phasing], stages: list[tuple[StageChoice, ...]]) -> Iterator[Phasing]:
-    """One of each set of phasings that differ only by replicas with equal stages."""
-    forms = set()
-    for phasing in options:
-        form = tuple(sorted(zip(stages, phasing, strict=True)))
-        if form not in forms:
-            forms.add(form)
-            yield phasing
-
-
-def _rank(estimate: Estimate | None, phasing: Phasing, start: Phasing) -> tuple[float, float, int, Phasing]:
-    """Best first; of equals the one with fewer flips."""
-    flips = sum(a is not b for a, b in zip(phasing, start, strict=True))
-    if estimate is None:
-        return 1.0, 0.0, flips, phasing
-    return -round(estimate.attainment, 3), -estimate.capacity_per_s, flips, phasing
 
 
 def _replanned(plan: Plan, kept: list[Replica], estimate: Estimate, deduce: Deducer) -> Plan:

@@ -80,11 +80,16 @@ class System:
         plan.check(problem.cluster, problem.model)
         return plan, found
 
-    def reschedule(self, plan: Plan, problem: Problem, lost: Collection[int] = ()) -> Rescheduled:
-        """Lightweight: only phases and flows of a running plan change, for a new workload or without the ``lost`` cards."""
+    def reschedule(
+        self, plan: Plan, problem: Problem, lost: Collection[int] = (), *, every: bool = False
+    ) -> Rescheduled:
+        """Lightweight: only phases and flows of a running plan change, for a new workload or without the ``lost`` cards.
+
+        ``every`` tries all assignments of phases, for comparison.
+        """
         from thunderserve.scheduler.reschedule import reschedule
 
-        return reschedule(plan, self.lower(problem), lost=lost, phases=self.phases)
+        return reschedule(plan, self.lower(problem), lost=lost, phases=self.phases, every=every)
 
     def settings(self, problem: Problem) -> upper.Settings:
         """How to search under these options."""

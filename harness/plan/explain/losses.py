@@ -10,18 +10,23 @@ from harness.plan.table import rows
 
 
 def lost(before: Verdict, loss: Loss) -> Section:
-    """Both answers in one table, and the light one in words."""
+    """All answers in one table, and in words."""
     cluster = before.case.cluster
     types = ", ".join(f"{card} ({cluster.devices[card].gpu})" for card in loss.lost)
     hit = [n for n, replica in enumerate(before.plan.replicas) if set(replica.devices) & set(loss.lost)]
     words = (
         f"The cards {types} fail, and with them replica {', '.join(map(str, hit)) or '(none)'}. "
         "Lightweight rescheduling keeps groups, TP, PP and "
-        "layers of the others and changes phases and flows alone, so no card loads weights. Planning anew may change everything."
+        "layers of the others and changes phases and flows alone, so no card loads weights; "
+        "the best of all assignments of phases is the most it could reach. Planning anew may change everything."
     )
     table = [["before the loss", *_measures(before), "-", "-"]]
     deployed = [f"Before: {_shapes(before)}."]
-    for title, answer in (("lightweight", loss.light), ("planned anew", loss.full)):
+    for title, answer in (
+        ("lightweight", loss.light),
+        ("the best of all phases", loss.every),
+        ("planned anew", loss.full),
+    ):
         if isinstance(answer, Replanned):
             table.append([title, *_measures(answer.verdict), notation.seconds(answer.seconds), str(answer.changed)])
             deployed.append(f"{title[0].upper()}{title[1:]}: {_shapes(answer.verdict)}.")

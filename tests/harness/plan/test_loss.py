@@ -49,7 +49,7 @@ def test_cards_that_must_load_weights(plan: Plan) -> None:
 def test_both_answers_avoid_what_is_lost(case: Case, made: Made, searched: Verdict) -> None:
     lost = made.plan.replicas[-1].devices[:1]
     loss = after_loss(case, made, lost, requests=200, seed=0)
-    for answer in (loss.light, loss.full):
+    for answer in (loss.light, loss.every, loss.full):
         if isinstance(answer, Replanned):
             used = {card for replica in answer.verdict.plan.replicas for card in replica.devices}
             assert not used & set(lost)
