@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from harness.deploy.shell import ray_start
-from harness.deploy.site import OWN_ADDRESS, RAY_PORT, Part, Placed, Site
+from harness.deploy.site import MODELS, OWN_ADDRESS, RAY_PORT, Part, Placed, Site
 from harness.deploy.written import yaml
 
-CACHE = "models:/root/.cache/huggingface"
+CACHE = f"models:{MODELS}"
 PLAN = "/deployment/plan.json"
 
 
@@ -68,7 +68,7 @@ def _instance(site: Site, placed: Placed, part: Part, image: str, *, alone: bool
         cards = [str(card) for card in part.cards]
         reserved = {"driver": "nvidia", "device_ids": cards, "capabilities": ["gpu"]}
         found["deploy"] = {"resources": {"reservations": {"devices": [reserved]}}}
-    return found | {"entrypoint": [], "command": command, "environment": variables}
+    return found | {"entrypoint": [], "command": command, "environment": variables | {"HF_HOME": MODELS}}
 
 
 def _shared(site: Site, placed: Placed, part: Part, variables: dict[str, str], port: int, *, leads: bool) -> list[str]:
@@ -90,5 +90,5 @@ def _coordinator(site: Site, urls: list[str], image: str) -> dict[str, Any]:
     return {
         "image": image, "restart": "unless-stopped", "entrypoint": [],
         "command": site.serve(urls, plan=PLAN, listen="0.0.0.0", port=site.port),  # noqa: S104
-        "volumes": [f"../plan.json:{PLAN}:ro", CACHE],
+        "volumes": [f"../plan.json:{PLAN}:ro", CACHE], "environment": {"HF_HOME": MODELS},
     }  # fmt: skip

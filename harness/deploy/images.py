@@ -8,17 +8,17 @@ VLLM = """\
 # vLLM as its makers publish it, with the connector of thunderserve. Build it where the wheel of thunderserve is:
 #   pip wheel --no-deps -w . PATH_OF_THUNDERSERVE && docker build -f vllm.Dockerfile -t {image} .
 FROM vllm/vllm-openai:v{version}
-COPY thunderserve-*.whl /tmp/
-RUN python3 -m pip install --no-cache-dir --no-deps /tmp/thunderserve-*.whl \\
- && python3 -m pip install --no-cache-dir numba pydantic ruamel.yaml zstandard && rm /tmp/thunderserve-*.whl
+COPY thunderserve-*.whl /wheels/
+RUN python3 -m pip install --no-cache-dir --no-deps /wheels/thunderserve-*.whl \\
+ && python3 -m pip install --no-cache-dir numba pydantic ruamel.yaml zstandard
 ENTRYPOINT []
 """
 COORDINATOR = """\
 # The coordinator needs no GPU:
 #   docker build -f coordinator.Dockerfile -t {image} .
 FROM python:3.12-slim
-COPY thunderserve-*.whl /tmp/
-RUN pip install --no-cache-dir "$(echo /tmp/thunderserve-*.whl)[engine]" && rm /tmp/thunderserve-*.whl
+COPY thunderserve-*.whl /wheels/
+RUN pip install --no-cache-dir "$(echo /wheels/thunderserve-*.whl)[engine]"
 """
 
 

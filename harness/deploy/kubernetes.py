@@ -6,17 +6,18 @@ import shlex
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from harness.deploy.site import OWN_ADDRESS, RAY_PORT, Placed, Site
+from harness.deploy.site import MODELS, OWN_ADDRESS, RAY_PORT, Placed, Site
 from harness.deploy.written import yaml
 
 NODE_LABEL = "thunderserve/node"
 """Nodes carry under it their name in the plan's cluster."""
-MODELS, SHM = "/root/.cache/huggingface", "8Gi"
+SHM = "8Gi"
 POD_IP = {"name": OWN_ADDRESS.removeprefix("$"), "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
 TOKEN = {
     "name": "HF_TOKEN",
     "valueFrom": {"secretKeyRef": {"name": "huggingface", "key": "token", "optional": True}},
 }  # fmt: skip
+HOME = {"name": "HF_HOME", "value": MODELS}
 Manifest = dict[str, Any]
 
 
@@ -103,7 +104,7 @@ def _pod(
     variables.pop("CUDA_VISIBLE_DEVICES", None)  # a pod sees the cards that it was given
     given = [{"name": name, "value": value} for name, value in variables.items()]
     whole = {
-        "name": "vllm", "image": options.image, **container, "env": [POD_IP, TOKEN, *given],
+        "name": "vllm", "image": options.image, **container, "env": [POD_IP, TOKEN, HOME, *given],
         "volumeMounts": [{"name": "models", "mountPath": MODELS}, {"name": "shm", "mountPath": "/dev/shm"}],  # noqa: S108
     }  # fmt: skip
     if leads:
@@ -138,7 +139,7 @@ def _front(site: Site, options: Options) -> tuple[Manifest, Manifest]:
     urls = [f"http://{placed.name}:{site.port}" for placed in site.placed]
     argv = site.serve(urls, plan="/plan/plan.json", listen="0.0.0.0", port=site.port)  # noqa: S104
     container = {
-        "name": "coordinator", "image": options.coordinator_image, "command": argv, "env": [TOKEN],
+        "name": "coordinator", "image": options.coordinator_image, "command": argv, "env": [TOKEN, HOME],
         "ports": [{"name": "http", "containerPort": site.port}],
         "readinessProbe": {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": 5},
         "startupProbe": {"tcpSocket": {"port": "http"}, "periodSeconds": 10, "failureThreshold": 180},

@@ -77,7 +77,7 @@ def ray_start(placed: Placed, part: Part, address: str, head: str, *, leads: boo
     port = RAY_PORT + placed.number
     common = [f"--num-gpus={len(part.cards)}", f"--node-ip-address={address}"]
     if leads:
-        own = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir=/tmp/ray-{placed.name}"]
+        own = ["--head", f"--port={port}", "--include-dashboard=false"]
         return ["ray", "start", *own, *common]
     return ["ray", "start", f"--address={head}:{port}", *common]
 

@@ -16,6 +16,8 @@ from thunderserve.spec.plan import Plan, Replica
 HERE = "localhost"
 """The node of a plan that names no cluster."""
 RAY_PORT = 6379
+MODELS = "/models"
+"""Where containers keep checkpoints of a hub."""
 OWN_ADDRESS = "$VLLM_HOST_IP"
 """Where a rank's keys and values are fetched, told by a variable where its instance spans nodes: each rank has its own."""
 

@@ -42,7 +42,10 @@ def test_a_cut_connection_is_made_again_and_only_what_was_missing_is_sent(make, 
     for layer in range(3):
         out.put(layer, 0, *parts.kv(100, seed=layer))
     pair.until(lambda: not out._packets and out._encoded == 3)
+    (road,) = pair.sender._roads.values()
+    before = road._connection
     way.cut()
+    pair.until(lambda: road._connection is not before)  # what is sent before the cut is noticed is sent again
     out.put(3, 0, *parts.kv(100, seed=3))
     out.close()
     (end,) = pair.until_ended(1)

@@ -100,7 +100,9 @@ class NixlConnection:
         self._peer_address, self._peer_bytes = int(address), int(room)
         try:
             self._peer = self._agent.add_remote_agent(self._exactly(size))
-        except RuntimeError as error:
+        except OSError:
+            raise
+        except Exception as error:  # NIXL has a type for every kind of trouble
             raise ConnectionError(f"NIXL does not reach the other side: {error}") from error
 
     def _exactly(self, size: int) -> bytes:
@@ -125,6 +127,16 @@ class NixlConnection:
 
     def _write(self, offset: int, count: int) -> None:
         """From the staging memory into the other side's ring; returns when it is there."""
+        try:
+            state = self._put(offset, count)
+        except OSError:
+            raise
+        except Exception as error:  # NIXL has a type for every kind of trouble
+            raise ConnectionError(f"NIXL: {error or type(error).__name__}") from error
+        if state != "DONE":
+            raise ConnectionError(f"NIXL: a write ended as {state}")
+
+    def _put(self, offset: int, count: int) -> str:
         local = self._agent.get_xfer_descs([(self._staging.ctypes.data, count, 0)], "DRAM")
         remote = self._agent.get_xfer_descs([(self._peer_address + offset, count, 0)], "DRAM")
         handle = self._agent.initialize_xfer("WRITE", local, remote, self._peer)
@@ -139,8 +151,7 @@ class NixlConnection:
                 state = self._agent.check_xfer_state(handle)
         finally:
             self._agent.release_xfer_handle(handle)
-        if state != "DONE":
-            raise ConnectionError(f"NIXL: a write ended as {state}")
+        return str(state)
 
     def _say(self, kind: int, total: int) -> None:
         with self._saying:
