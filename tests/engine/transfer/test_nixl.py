@@ -88,7 +88,8 @@ def test_who_does_not_greet_is_turned_away(monkeypatch):
 
 
 def test_transfers_arrive_and_a_dead_receiver_is_told(make, parts):
-    pair = make(sender={"transport": Nixl()}, receiver={"transport": Nixl()})
+    patient = parts.QUICK._replace(silence_s=10.0, connect_s=5.0, lease_s=20.0, stall_s=20.0, retries=3)
+    pair = make(limits=patient, sender={"transport": Nixl()}, receiver={"transport": Nixl()})
     data = [parts.kv(300, seed=layer) for layer in range(4)]
     for number in (1, 2):
         out = pair.start(number, 4, 300, codec="int4" if number == 2 else "raw")
