@@ -217,3 +217,14 @@ def test_ends_and_leaves_no_thread(make: Make, tmp_path: Path) -> None:
     while threading.active_count() > before and time.monotonic() < until_s:
         time.sleep(0.01)
     assert threading.active_count() == before
+
+
+def test_a_question_may_come_a_whole_step_before_its_request_is_known_to_be_finished(make: Make) -> None:
+    """vLLM tells a rank with its next step, and a step of many prompts takes seconds."""
+    keys, values = content(KIND, 20)
+    source, sink = make(KIND, WHOLE, timeout_s=10.0), make(KIND, WHOLE, timeout_s=10.0)
+    source.put((0, 1), keys, values)
+    sink.sink.start(load_of("r", (source,), (sink,), (0, 1), 20))
+    time.sleep(3.5)
+    source.source.hold("r", (0, 1), 20)
+    assert finished(sink, pump=(source,)) == ({"r-d"}, set())

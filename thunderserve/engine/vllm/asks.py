@@ -15,8 +15,8 @@ from thunderserve.engine.vllm.shard import Kind, Shard, kind_from, shard_from
 
 MOST_BYTES = 1 << 16
 CONNECT_S = 3.0
-ANSWER_S = 10.0
-AT_ONCE = 4
+ANSWER_S = 25.0
+AT_ONCE = 16
 """Questions that are answered at the same time; others wait their turn at the socket."""
 
 

@@ -28,8 +28,8 @@ from thunderserve.engine.vllm.shard import Kind, Rank, Shard
 from thunderserve.spec.kv import CODECS, KvCodec
 
 log = logging.getLogger(__name__)
-EARLY_S = 3.0
-"""A question may come this long before vLLM has told this rank that the request is finished."""
+EARLY_S = 20.0
+"""A question may come this long before vLLM has told this rank that the request is finished: a whole step, of many prompts."""
 PAUSE_S = 0.002
 
 
