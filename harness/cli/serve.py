@@ -82,9 +82,9 @@ def serve(
         raise SpecError(
             "no model is given, and the plan names none", file=plan, remedy="say for example --model smollm2-135m"
         )
-    cluster = (
-        None if held.cluster is None else load_cluster(held.cluster, held.catalogue, beside=plan.parent, file=plan)
-    )
+    cluster = None  # instances that run elsewhere have links of their own, which need no imitation
+    if held.cluster is not None and not attach:
+        cluster = load_cluster(held.cluster, held.catalogue, beside=plan.parent, file=plan)
     imitated = link_gbit is not None or link_latency_ms is not None
     wishes = Wishes(
         dtype=dtype, device=device, kv_bytes=int(kv_gib * (1 << 30)), max_context=max_context, codec=codec,

@@ -10,7 +10,7 @@ VLLM = """\
 FROM vllm/vllm-openai:v{version}
 COPY thunderserve-*.whl /wheels/
 RUN python3 -m pip install --no-cache-dir --no-deps /wheels/thunderserve-*.whl \\
- && python3 -m pip install --no-cache-dir numba pydantic ruamel.yaml zstandard
+ && python3 -m pip install --no-cache-dir numba pydantic ray ruamel.yaml zstandard
 ENTRYPOINT []
 """
 COORDINATOR = """\

@@ -78,11 +78,29 @@ class Site:
 
     def __post_init__(self) -> None:
         arguments.check(self.plan)
+        for placed in self.placed:
+            self._check_order(placed)
         for node in self.addresses:
             if node not in self.nodes:
                 raise SpecError(
                     "no such node", key="--node-address", value=node, remedy=nearest(node, self.nodes)
                 )  # fmt: skip
+
+    def _check_order(self, placed: Placed) -> None:
+        """vLLM's Ray executor takes nodes after the first in an order of its own (0.32), so they have to be alike."""
+        later = placed.parts[1:]
+        kinds = {(len(part.cards), self._gpus(part)) for part in later}
+        layers = {stage.num_layers for stage in placed.replica.stages[1:]}
+        if len(later) > 1 and (len(kinds) > 1 or len(layers) > 1):
+            raise SpecError(
+                f"replica {placed.number} spans {len(placed.parts)} nodes that differ, and vLLM does not keep their order",
+                key=f"replicas[{placed.number}]", remedy="give it two nodes, or as many layers on equal cards after the first",
+            )  # fmt: skip
+
+    def _gpus(self, part: Part) -> tuple[str, ...]:
+        if self.cluster is None:
+            return ()
+        return tuple(sorted({device.gpu for device in self.cluster.devices if device.node == part.node}))
 
     @property
     def on_gpus(self) -> bool:

@@ -179,6 +179,22 @@ def test_cards_are_numbered_within_their_node() -> None:
     ]  # fmt: skip
 
 
+def test_nodes_whose_order_vllm_does_not_keep_have_to_be_alike() -> None:
+    cluster = load_cluster("cloud-32")
+    first = {node: next(d.id for d in cluster.devices if d.node == node) for node in cluster.nodes}
+    places = [(first[node],) for node in list(first)[:4]]
+    alike = len({cluster.devices[place].gpu for (place,) in places[1:]}) == 1
+    wide = replica(Phase.DECODE, *places)
+    other = next(d.id for d in cluster.devices if (d.id,) not in places)
+    both = plan(replica(Phase.PREFILL, (other,)), wide)
+    instance = Instance(MODEL, MODEL, device="cuda")
+    if alike:
+        Site(both, cluster, instance)
+    uneven = wide.model_copy(update={"stages": (*wide.stages[:-1], Stage(devices=places[-1], num_layers=16))})
+    with pytest.raises(SpecError, match="vLLM does not keep their order"):
+        Site(plan(both.replicas[0], uneven), cluster, instance)
+
+
 def test_no_two_servers_of_a_node_share_a_port() -> None:
     made = site(SPANNING)
     ports = [(one.parts[0].node, made.port_of(one)) for one in made.placed]

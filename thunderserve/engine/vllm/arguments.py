@@ -121,6 +121,7 @@ def environment(
             "VLLM_CPU_KVCACHE_SPACE": str(space_gib), "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads)
         }  # fmt: skip
     else:
+        found["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # numbers as nvidia-smi and a cluster's file have them
         found["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, replica.devices if cards is None else cards))
     return found
 
