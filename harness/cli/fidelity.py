@@ -36,6 +36,7 @@ def fidelity(
         typer.echo(reason)
         return
     axes = result.cells[0].axes
-    origin = f"real: engine on this machine · {axes.model} · {axes.cluster} · {axes.requests} requests a cell"
+    real = " and ".join(dict.fromkeys(c.axes.backend for c in result.cells if c.axes.backend != held.SIMULATED))
+    origin = f"real: {real} on this machine · {axes.model} · {axes.cluster} · {axes.requests} requests a cell"
     for path in held.draw(found, results / "figures" / "fidelity", f"{origin} · commit {result.cells[0].commit[:10]}"):
         typer.echo(path)
