@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from thunderserve.engine.transfer.transport import Address, Connection
+from thunderserve.engine.transfer.transport import Address, Connection, TcpListener
 
 RING_BYTES, CHUNK_BYTES = 32 << 20, 4 << 20
 GREETING, NOTE = struct.Struct("<IQQ"), struct.Struct("<BQ")
@@ -175,18 +175,8 @@ class NixlConnection:
         return True
 
 
-class NixlListener:
-    """See ``Listener``."""
-
-    def __init__(self, address: Address, silence_s: float) -> None:
-        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self._socket, self._silence_s = socket.create_server(address, family=family, backlog=128), silence_s
-
-    @property
-    def address(self) -> Address:
-        """See ``Listener``."""
-        host, port = self._socket.getsockname()[:2]
-        return str(host), int(port)
+class NixlListener(TcpListener):
+    """A listening socket: NIXL's connections begin over TCP."""
 
     def accept(self) -> Connection:
         """See ``Listener``; who does not greet is turned away."""
@@ -195,15 +185,6 @@ class NixlListener:
             with contextlib.suppress(OSError):
                 return NixlConnection(sock, self._silence_s)
             sock.close()
-
-    def cut(self) -> None:
-        """See ``Listener``."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        """See ``Listener``."""
-        self._socket.close()
 
 
 class Nixl:
