@@ -18,6 +18,7 @@ def fidelity(
     from rich.console import Console
 
     from harness import fidelity as held
+    from harness.comparison import SIMULATED
     from harness.figures import missing
     from harness.store import atomic, load
     from thunderserve.spec.errors import SpecError
@@ -36,7 +37,7 @@ def fidelity(
         typer.echo(reason)
         return
     axes = result.cells[0].axes
-    real = " and ".join(dict.fromkeys(c.axes.backend for c in result.cells if c.axes.backend != held.SIMULATED))
+    real = " and ".join(dict.fromkeys(c.axes.backend for c in result.cells if c.axes.backend != SIMULATED))
     origin = f"real: {real} on this machine · {axes.model} · {axes.cluster} · {axes.requests} requests a cell"
     for path in held.draw(found, results / "figures" / "fidelity", f"{origin} · commit {result.cells[0].commit[:10]}"):
         typer.echo(path)
