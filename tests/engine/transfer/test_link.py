@@ -142,7 +142,9 @@ def test_equal_links_to_different_addresses_are_two_unless_they_have_one_name(ma
         took_s = max(p.worker.ends[n].end_s for n, p in enumerate(pairs)) - start_s
         expected_s = factor * 8 * (96 + 2 * 200 * 2 * 16 * 2) / 1e6
         assert 0.98 * expected_s < took_s < 1.2 * expected_s + 0.05
-        pairs[0].until(lambda: {0, 1} <= set(pairs[0].ends))  # both ends heard of, so that none is left for the next round
+        pairs[0].until(
+            lambda: {0, 1} <= set(pairs[0].ends)
+        )  # both ends heard of, so that none is left for the next round
         for pair in pairs:
             pair.ends.clear()
             pair.worker.ends.clear()
