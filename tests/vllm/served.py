@@ -25,14 +25,19 @@ from thunderserve.engine.vllm.options import AttendantOptions
 MODEL = "smollm2-135m"
 READY_S = 600.0
 BUSY = ("vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc")
-PLAN = {
-    "system": "by hand",
-    "flows": [{"prefill": 0, "decode": 1, "share": 1.0}],
-    "replicas": [
-        {"stages": [{"devices": [0], "num_layers": 30}], "phase": "prefill", "batching": {"policy": "saturation"}},
-        {"stages": [{"devices": [1], "num_layers": 30}], "phase": "decode", "batching": {"policy": "continuous"}},
-    ],
-}
+
+
+def plan_on(prefill: tuple[int, ...]) -> dict[str, Any]:
+    """One prefill instance on these devices, one decode instance on the next."""
+    first, second = ({"devices": list(devices), "num_layers": 30} for devices in (prefill, (len(prefill),)))
+    return {
+        "system": "by hand",
+        "flows": [{"prefill": 0, "decode": 1, "share": 1.0}],
+        "replicas": [
+            {"stages": [first], "phase": "prefill", "batching": {"policy": "saturation"}},
+            {"stages": [second], "phase": "decode", "batching": {"policy": "continuous"}},
+        ],
+    }
 
 
 def ask(url: str, path: str, body: dict[str, Any] | None = None, timeout_s: float = 400.0) -> Any:
@@ -87,10 +92,10 @@ class Served:
         return found
 
 
-def start(folder: Path, *options: str) -> Served:
-    """``harness serve``, once it is ready."""
+def start(folder: Path, *options: str, prefill: tuple[int, ...] = (0,)) -> Served:
+    """``harness serve``, once it is ready; ``prefill``: devices of the prefill instance, which is as many ranks."""
     plan, out = folder / "plan.json", folder / "serve.out"
-    plan.write_text(json.dumps(PLAN))
+    plan.write_text(json.dumps(plan_on(prefill)))
     command = [
         str(Path(sys.executable).parent / "harness"), "serve", str(plan), "--engine", "vllm", "--model", MODEL,
         "--max-context", "2048", "--port", "0", "--logs", str(folder / "logs"), "--quiet", *options,
