@@ -14,13 +14,13 @@ import numpy as np
 from harness.statistics import repeats
 from harness.statistics.paired import Difference, mean_difference, share_difference
 from harness.statistics.value import Value
+from harness.sweep.backends import SIMULATED
 
 if TYPE_CHECKING:
     from harness.result import CellResult, Judged, SweepResult
     from thunderserve.serving.records import Records
     from thunderserve.spec.slo import Latencies, Slo
 
-SIMULATED = "simulated"
 CAPACITY = "capacity@"
 """Columns of a capacity search begin with this."""
 

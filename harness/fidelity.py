@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.comparison import SIMULATED, saved
+from harness.comparison import saved
 from harness.metrics.throughput import tokens_per_s
+from harness.sweep.backends import SIMULATED
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from thunderserve.spec.plan import Plan
 
 ENGINES = ("thunderserve", "vllm")
-TRANSPORTS = ("tcp", "nixl")
 READY_S = {"thunderserve": 300.0, "vllm": 900.0}
 """How long workers may take to come up."""
 COMING_BACK_S = {"thunderserve": 60.0, "vllm": 300.0}
@@ -31,6 +30,8 @@ class Given:
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
             raise SpecError("no such engine", key="--engine", value=self.engine, remedy=nearest(self.engine, ENGINES))
+        from thunderserve.engine.vllm.settings import TRANSPORTS
+
         if self.transport not in TRANSPORTS:
             remedy = nearest(self.transport, TRANSPORTS)
             raise SpecError("no such transport", key="--kv-transport", value=self.transport, remedy=remedy)

@@ -18,9 +18,9 @@ def fidelity(
     from rich.console import Console
 
     from harness import fidelity as held
-    from harness.comparison import SIMULATED
     from harness.figures import missing
     from harness.store import atomic, load
+    from harness.sweep.backends import SIMULATED
     from thunderserve.spec.errors import SpecError
 
     result = load.sweep(results)

@@ -13,10 +13,6 @@ if TYPE_CHECKING:
     from thunderserve.engine.profile import Measured
 
 
-DTYPES = ("float32", "bfloat16", "float16")
-ENGINES = ("thunderserve", "vllm")
-
-
 def profile(
     model: Annotated[str, typer.Option(help="A packaged model, a folder, a .gguf file, or owner/model of a hub.")] = (
         "smollm2-135m"
@@ -41,7 +37,9 @@ def profile(
     from rich.console import Console
     from rich.progress import Progress
 
+    from harness.cli._engines import ENGINES
     from harness.store import atomic
+    from thunderserve.engine.launch.plan import DTYPES
     from thunderserve.engine.profile import COLUMNS, rows
     from thunderserve.spec.errors import SpecError, nearest
 

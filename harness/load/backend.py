@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,6 +21,7 @@ from thunderserve.backend import Deployment
 from thunderserve.cost.source import CostSource
 from thunderserve.engine.checkpoint.locate import locate
 from thunderserve.engine.launch.tree import Tree
+from thunderserve.engine.vllm.launch import free_ports
 from thunderserve.serving.records import Served
 from thunderserve.spec.errors import SpecError
 from thunderserve.spec.trace import Trace
@@ -99,7 +99,7 @@ class Server:
         if self.url:
             yield self.url
             return
-        host, port = HOST, free_port()
+        host, port = HOST, free_ports(1)[0]
         tree = Tree(self._words(host, port, deployment.model.name), {})
         try:
             await tree.start()
@@ -137,9 +137,3 @@ class Server:
                 if time.monotonic() > until_s:
                     raise ServerError(f"not ready within {self.ready_s:g} s: {error}") from None
             await asyncio.sleep(LOOK_S)
-
-
-def free_port() -> int:
-    """One that nobody listens on now."""
-    with socket.create_server((HOST, 0)) as one:
-        return int(one.getsockname()[1])

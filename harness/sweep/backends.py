@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.sweep import modules
+from harness.sweep.systems import OptionError
 from thunderserve.spec.errors import SpecError, nearest
 
 if TYPE_CHECKING:
@@ -29,14 +30,6 @@ REAL = ("engine", "vllm", "vllm-files", SERVER)
 """Those that take as long as the requests do. ``vllm-files`` is vLLM with its own connector over files in the place of ours;
 ``openai`` is any server with that interface, started by a command or found at a URL."""
 NOT_OPTIONS = ("costs", "name", "self")
-
-
-class OptionError(SpecError):
-    """A backend's option is unknown or wrong; ``option`` is its name."""
-
-    def __init__(self, reason: str, option: str, *, value: object = None, remedy: str = "") -> None:
-        self.option = option
-        super().__init__(reason, value=value, remedy=remedy)
 
 
 def check(name: str, options: Mapping[str, Any] | None = None, *, beside: Path | None = None) -> None:

@@ -75,6 +75,8 @@ def _at(source: Source, *path: Step) -> Iterator[None]:
     """Complaints from within are about what stands at ``path``."""
     try:
         yield
+    except systems.OptionError as error:
+        raise source.error(error.reason, (*path, error.option), value=error.value, remedy=error.remedy) from None
     except SpecError as error:
         raise source.relocate(error, path) from None
 
@@ -103,14 +105,8 @@ def _check_names(source: Source, key: str, given: tuple[str, ...], known: tuple[
 
 
 def _check_backend(source: Source, index: int, choice: BackendChoice) -> None:
-    try:
+    with _at(source, "backend", index):
         backends.check(choice.name, choice.options, beside=source.folder)
-    except backends.OptionError as error:
-        raise source.error(
-            error.reason, ("backend", index, error.option), value=error.value, remedy=error.remedy
-        ) from None
-    except SpecError as error:
-        raise source.relocate(error, ("backend", index)) from None
 
 
 def _check_system(source: Source, index: int, choice: SystemChoice, sweep: Sweep) -> None:
@@ -123,14 +119,8 @@ def _check_system(source: Source, index: int, choice: SystemChoice, sweep: Sweep
             if name not in known:
                 path = ("systems", index, key)
                 raise source.error(f"is none of the sweep's {key}", path, value=name, remedy=nearest(name, known))
-    try:
+    with _at(source, "systems", index):
         systems.build(choice.name, choice.options, beside=source.folder)
-    except systems.OptionError as error:
-        raise source.error(
-            error.reason, ("systems", index, error.option), value=error.value, remedy=error.remedy
-        ) from None
-    except SpecError as error:
-        raise source.relocate(error, ("systems", index)) from None
 
 
 def _cluster(source: Source, sweep: Sweep, index: int, choice: ClusterChoice, catalogue: Catalogue) -> Cluster:

@@ -17,7 +17,7 @@ from thunderserve.spec.errors import SpecError, nearest
 
 
 class OptionError(SpecError):
-    """A system's option is unknown or wrong; ``option`` is its name."""
+    """An option of a system or a backend is unknown or wrong; ``option`` is its name."""
 
     def __init__(self, reason: str, option: str, *, value: object = None, remedy: str = "") -> None:
         self.option = option

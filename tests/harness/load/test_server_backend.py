@@ -13,8 +13,9 @@ import numpy as np
 import psutil
 import pytest
 
-from harness.load.backend import Server, ServerError, free_port
+from harness.load.backend import Server, ServerError
 from thunderserve.backend import Deployment
+from thunderserve.engine.vllm.launch import free_ports
 from thunderserve.serving.records import Status
 from thunderserve.spec.errors import SpecError
 from thunderserve.spec.load import load_cluster, load_model
@@ -54,7 +55,7 @@ def test_a_command_is_started_measured_and_ended() -> None:
 
 
 def test_a_running_server_is_left_running() -> None:
-    port = free_port()
+    port = free_ports(1)[0]
     process = subprocess.Popen([sys.executable, SCRIPT, str(port)])
     try:
         url = f"http://127.0.0.1:{port}"
