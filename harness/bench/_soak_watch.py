@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from thunderserve.engine.launch.launch import Launch
 
 MIB = 1 << 20
+WARM_S = 600.0
+"""Life of a process that tells nothing: allocators and the matrix library's cache grow with every length and batch not yet seen."""
 
 
 class Look(NamedTuple):
@@ -59,11 +61,12 @@ def look(launch: Launch, at_s: float) -> list[Look]:
 
 
 def trends(looks: Sequence[Look]) -> list[Trend]:
-    """One a process; one that was killed and started again is two."""
+    """One a process that lived long enough; one that was killed and started again is two."""
     found = []
     for name, pid in dict.fromkeys((one.process, one.pid) for one in looks):
         mine = [one for one in looks if one.pid == pid]
-        warm = mine[len(mine) // 4 :]
+        from_s = mine[0].at_s + max(WARM_S, (mine[-1].at_s - mine[0].at_s) / 4)
+        warm = [one for one in mine if one.at_s >= from_s]
         if len(warm) < 3:
             continue
         times, sizes = np.array([one.at_s for one in warm]), np.array([one.resident_mib for one in warm])
@@ -86,12 +89,15 @@ def draw(looks: Sequence[Look], kills: Sequence[tuple[float, str]], caption: str
         for pid, name in dict.fromkeys((one.pid, one.process) for one in looks):
             mine = [one for one in looks if one.pid == pid]
             axes.plot(
-                [one.at_s / 60 for one in mine], [one.resident_mib for one in mine], color=colors.get(name, "#777777")
-            )
-            axes.annotate(name, (mine[-1].at_s / 60, mine[-1].resident_mib), fontsize=6, va="bottom", ha="right")
+                [one.at_s / 60 for one in mine], [one.resident_mib for one in mine],
+                color=colors.get(name, "#777777"), label=name,
+            )  # fmt: skip
         for at_s, name in kills:
             axes.axvline(at_s / 60, color="#bbbbbb", linewidth=0.6)
             axes.annotate(f"kill {name}", (at_s / 60, 0), fontsize=5, rotation=90, va="bottom", ha="right")
+        names, lines = axes.get_legend_handles_labels()[::-1]
+        unique = dict(zip(names, lines, strict=True))
+        axes.legend(unique.values(), unique.keys(), loc="lower right", ncols=len(unique), frameon=False)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("Minutes")
         axes.set_ylabel("Resident memory, MiB")

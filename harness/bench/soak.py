@@ -1,7 +1,7 @@
 """``harness bench soak``: the real engine for a while under load, with clients that leave and workers that are killed.
 
 One prefill and one decode worker serve the small real model over HTTP. Requests come at random times; a fifth of the clients
-leave in the middle of their answer or at once; a third and two thirds into it a worker is killed (first the one that decodes,
+leave in the middle of their answer or at once; a fifth and two fifths into it a worker is killed (first the one that decodes,
 then the one that prefills) and started again. At the end: every request is accounted for by its client and by the coordinator
 alike, answers to prompts that were asked before the load are still the same, no KV block is held, memory is flat.
 """
@@ -34,8 +34,8 @@ LOOK_S, TELL_S = 5.0, 30.0
 DRAIN_S = 180.0
 FLAT_MIB_PER_HOUR = 60.0
 """A slope that is called flat: allocators breathe."""
-VICTIMS = ((1 / 3, 1), (2 / 3, 0))
-"""When, as a share of the time, and which replica is killed."""
+VICTIMS = ((1 / 5, 1), (2 / 5, 0))
+"""When, as a share of the time, and which replica is killed: early, so that what is started again lives long enough to be judged."""
 
 
 @dataclass
