@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 WARM_S = 600.0
-"""Life of a process that tells nothing: allocators and the matrix library's cache grow with every length and batch not yet seen."""
+"""Life of a process that tells nothing: allocators and the matrix library grow with every length and batch not yet seen."""
 
 
 class Look(NamedTuple):

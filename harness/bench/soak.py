@@ -35,7 +35,7 @@ DRAIN_S = 180.0
 FLAT_MIB_PER_HOUR = 60.0
 """A slope that is called flat: allocators breathe."""
 VICTIMS = ((1 / 5, 1), (2 / 5, 0))
-"""When, as a share of the time, and which replica is killed: early, so that what is started again lives long enough to be judged."""
+"""When, as a share of the time, and which replica is killed: early, so that its successor lives long enough to be judged."""
 
 
 @dataclass

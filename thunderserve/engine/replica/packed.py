@@ -1,8 +1,8 @@
 """The head's weights, laid out once for the matrix library of CPUs.
 
-``torch.nn.functional.linear`` takes weights row by row, and reads them badly when it multiplies few rows. The head is the widest matrix
-of a small model and only ever sees the rows that are sampled from, so a layout made for few rows costs nothing elsewhere: for the
-other matrices it would slow whole prompts by a tenth (docs/engine.md, Speed).
+``torch.nn.functional.linear`` takes weights row by row, and reads them badly when it multiplies few rows. The head is the widest
+matrix of a small model and only ever sees the rows that are sampled from, so a layout made for few rows costs nothing elsewhere:
+for the other matrices it would slow whole prompts by a tenth (docs/engine.md, Speed).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def pack_head(model: Any, dtype: torch.dtype, device: torch.device) -> bool:
     head = getattr(model, "lm_head", None)
     if device.type != "cpu" or dtype != torch.float32 or type(head) is not nn.Linear:
         return False
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     model.lm_head = PackedLinear(head)
     return True
@@ -47,6 +47,6 @@ def pack_head(model: Any, dtype: torch.dtype, device: torch.device) -> bool:
 
 def emulates(dtype: torch.dtype, device: torch.device) -> bool:
     """Whether a CPU multiplies ``dtype`` number by number, for want of instructions: 3 to 9 times slower than float32 on AVX2."""
-    if device.type != "cpu" or dtype != torch.bfloat16 or not torch.backends.mkldnn.is_available():
+    if device.type != "cpu" or dtype != torch.bfloat16 or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
