@@ -14,7 +14,7 @@ from thunderserve.scheduler.estimate import Estimate
 from thunderserve.scheduler.lower import Lower
 from thunderserve.scheduler.moves import SPLIT, moves_for, sampler
 from thunderserve.scheduler.race import Race
-from thunderserve.scheduler.search import climb, run, start
+from thunderserve.scheduler.search import climb, enough, run, start
 from thunderserve.scheduler.select import choose, last_round
 from thunderserve.scheduler.stops import after_steps
 from thunderserve.scheduler.system import System
@@ -112,14 +112,26 @@ def test_the_last_choice_is_the_best_mean_over_all_requests(loaded: Problem, low
         one.solution: (400 * found[one.solution].attainment + sum(200 * each.attainment(one) for each in last)) / 800
         for one in estimates
     }
-    assert mean[chosen.solution] >= max(mean.values()) - 1e-3
-    assert chosen.judged == last[0](lower.needed(chosen.solution))
+    assert mean[chosen.estimate.solution] >= max(mean.values()) - 1e-3
+    assert chosen.judged == last[0](chosen.estimate)
+
+
+def test_where_a_leader_left_nearly_all_behind_the_last_round_still_has_a_choice(loaded: Problem) -> None:
+    lower = SMALL.lower(loaded)
+    settings = replace(SMALL.settings(loaded), stop=after_steps(3))
+    outcome = climb(lower, settings, start(lower, SPLIT, "cluster", np.random.default_rng(0)))
+    lower.race.finished = {outcome.best: outcome.score}
+    found = enough(lower, outcome, 4, lambda: False)
+    assert len(found) == 4
+    assert found.items() >= lower.race.finished.items()
+    assert all(found[one] == lower.race.whole(lower.needed(one)) for one in found)
+    assert enough(lower, outcome, 4, lambda: True) == lower.race.finished
 
 
 def test_when_time_is_over_one_finalist_is_judged_all_the_same(loaded: Problem, lower: Lower) -> None:
     found = {one.solution: lower.race.whole(one) for one in some(lower, 10)}
     chosen = choose(lower, found, last_round(loaded, lower, 50), finalists=10, over=lambda: True)
-    assert found[chosen.solution] == max(found.values())
+    assert found[chosen.estimate.solution] == max(found.values())
 
 
 def test_samples_of_the_last_round_are_not_those_of_the_search(loaded: Problem, lower: Lower) -> None:

@@ -73,6 +73,28 @@ def test_restarts_from_a_shaken_best() -> None:
     assert any(seen)
 
 
+def test_walks_take_turns_and_the_better_goes_on() -> None:
+    seen: list[int] = []
+    parameters = Parameters(walks=2, rung=2)
+    tabu_search(
+        [9, 0, 6], neighbours, HEIGHTS.__getitem__, after_steps(6), parameters=parameters, rng=np.random.default_rng(0),
+        watch=lambda step: seen.append(step.current),
+    )  # fmt: skip
+    assert seen[:4] == [8, 7, 7, 8]  # from 9 and from 6 in turn, the best starts; nobody walks from 0
+    assert seen[4:] == [6, 5]  # the first walk goes on from 7; where it has been is closed to it alone
+
+
+def test_from_one_start_there_is_one_walk() -> None:
+    found = [
+        tabu_search(
+            [0], neighbours, HEIGHTS.__getitem__, after_steps(9), parameters=Parameters(walks=walks),
+            rng=np.random.default_rng(0),
+        ).known
+        for walks in (1, 4)
+    ]  # fmt: skip
+    assert found[0] == found[1]
+
+
 def test_bad_parameters_are_refused() -> None:
     with pytest.raises(ValueError, match="neighbours must be at least 1"):
         Parameters(neighbours=0)

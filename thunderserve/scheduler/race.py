@@ -40,7 +40,7 @@ class Race:
     deviations: float = DEVIATIONS
     """How far behind the leader, on the short trace, a solution still runs the long one."""
     finished: dict[Solution, Score] = field(default_factory=dict)
-    """The scores of all that have run both traces."""
+    """The scores of all that have run both traces in a race."""
     _leader: Entry | None = None
 
     def __call__(self, estimate: Estimate) -> Score:
@@ -70,7 +70,7 @@ class Race:
 
     def whole(self, estimate: Estimate) -> Score:
         """The score on both traces, whoever leads."""
-        return self.finish(estimate, self.short.attainment(estimate))
+        return self.short.score(estimate, self._pooled(estimate, self.short.attainment(estimate)))
 
     def finish(self, estimate: Estimate, short: float) -> Score:
         """The score on both traces of a solution that attains ``short`` on the short one, whoever leads."""

@@ -7,13 +7,15 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from thunderserve.cost.step_table import Ints
 from thunderserve.scheduler.configuration import Configuration
 from thunderserve.scheduler.deduce import Deducer
 from thunderserve.scheduler.estimate import Estimate
 from thunderserve.scheduler.layer_costs import put_together
 from thunderserve.scheduler.sample import Sample
-from thunderserve.serving.pool import FINISHED, Limits
+from thunderserve.serving.pool import FINISHED, NONE, Limits
 from thunderserve.simulator.dense import Layouts
 from thunderserve.simulator.fleet import Fleet, ReplicaSetup, RouteSetup
 
@@ -27,6 +29,18 @@ class Score(NamedTuple):
     """Requests a second that replicas and links could carry, in closed form."""
     saved_per_hour: float
     """Minus the price of the cards in use."""
+
+
+class Misses(NamedTuple):
+    """Which requests of a sample missed a limit, and who served them; (N,) each."""
+
+    late: NDArray[np.bool_]
+    """The first token came after the TTFT limit, or never."""
+    slow: NDArray[np.bool_]
+    """The tokens after it took longer than the TPOT limit, the whole longer than the E2E limit, or it never finished."""
+    prefill: Ints
+    """Group, by number in the solution; -1 for requests that nobody could serve."""
+    decode: Ints
 
 
 @dataclass
@@ -56,16 +70,28 @@ class Simulation:
 
     def attainment(self, estimate: Estimate) -> float:
         """Share of the sample that meets its limits."""
+        misses = self.misses(estimate)
+        return float((~(misses.late | misses.slow)).mean())
+
+    def misses(self, estimate: Estimate) -> Misses:
+        """What of the sample misses its limits, and where."""
         trace, limits = self.sample.trace, self.sample.limits
         self.simulated += len(trace)
-        rows = self.fleet(estimate).run(trace.arrival_s, trace.prompt_tokens, trace.output_tokens).requests
+        outcome = self.fleet(estimate).run(trace.arrival_s, trace.prompt_tokens, trace.output_tokens)
+        rows, routes = outcome.requests, outcome.routes
         ttft_s = rows["first_token_s"] - trace.arrival_s
         rest_s = rows["finish_s"] - rows["first_token_s"]
         steps = trace.output_tokens - 1
-        met = (rows["status"] == FINISHED) & (ttft_s <= limits.ttft_s)
-        met &= (steps == 0) | (rest_s <= np.where(steps > 0, steps * limits.tpot_s, np.inf))
-        met &= rows["finish_s"] - trace.arrival_s <= limits.e2e_s
-        return float(met.mean())
+        kept = rows["status"] == FINISHED
+        kept &= (steps == 0) | (rest_s <= np.where(steps > 0, steps * limits.tpot_s, np.inf))
+        kept &= rows["finish_s"] - trace.arrival_s <= limits.e2e_s
+        served, route = rows["route"] != NONE, rows["route"]
+        return Misses(
+            late=~(ttft_s <= limits.ttft_s),
+            slow=~kept,
+            prefill=np.where(served, routes["prefill"][route], -1),
+            decode=np.where(served, routes["decode"][route], -1),
+        )
 
     def fleet(self, estimate: Estimate) -> Fleet:
         """The estimate's replicas and routes as the simulator takes them."""

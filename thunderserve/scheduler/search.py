@@ -15,6 +15,7 @@ from thunderserve.scheduler.decompose import at_share, joined, parts_of, shares
 from thunderserve.scheduler.estimate import Estimate
 from thunderserve.scheduler.lower import Lower
 from thunderserve.scheduler.moves import Phases, moves_for, sampler
+from thunderserve.scheduler.pipelines import pipelined
 from thunderserve.scheduler.sample import at_rate
 from thunderserve.scheduler.score import Score, Simulation
 from thunderserve.scheduler.select import Chosen, choose, last_round
@@ -24,7 +25,7 @@ from thunderserve.scheduler.stops import Stop, any_of, at_time, without_gain
 from thunderserve.scheduler.tabu import DEFAULT_PARAMETERS, Outcome, Parameters, Step, tabu_search
 from thunderserve.spec.plan import Phase
 
-LAST_SHARE = 0.1
+LAST_SHARE = 0.2
 """Share of a limited time that is kept for the final round."""
 PART_NO_GAIN = 20
 """Steps without gain after which a part of a large cluster is left: it is one of many."""
@@ -46,7 +47,11 @@ class Settings:
     seed: tuple[int, ...] = (0,)
     judged_requests: int = 3000
     """Length of each sample of the final round."""
-    finalists: int = 12
+    finalists: int = 8
+    corrections: int = 3
+    """Finalists whose flows are corrected by simulation; none where flows are uniform."""
+    starts: int = 8
+    """Other solutions than the clustered one, the best by estimate, that the search may start from."""
     ends_s: float = math.inf
     """When ``clock`` has to end the search and the final round."""
     clock: Callable[[], float] = time.perf_counter
@@ -91,10 +96,21 @@ def start(
     return phased(groups, lower.leaning, lower.promise)
 
 
-def climb(lower: Lower, settings: Settings, first: Solution, watch: Watch = ignore) -> Outcome[Solution, Score]:
-    """Tabu search from ``first``."""
+def other_starts(lower: Lower, settings: Settings, first: Solution) -> list[Solution]:
+    """The most promising solutions with the groups of ``first``, or with some of them joined."""
+    if settings.init == "random" or Phase.PREFILL not in settings.phases:
+        return []
+    found = pipelined([group.cards for group in first], lower.leaning, lower.feasible)
+    able = [one for one in found if one != first and lower.estimate(one) is not None]
+    return sorted(able, key=lower.promise)[: settings.starts]
+
+
+def climb(
+    lower: Lower, settings: Settings, first: Solution, watch: Watch = ignore, others: Sequence[Solution] = ()
+) -> Outcome[Solution, Score]:
+    """Tabu search from ``first`` and ``others``."""
     return tabu_search(
-        [first],
+        [first, *others],
         sampler(list(moves_for(settings.phases).values()), lower.feasible),
         lower.score,
         settings.stop,
@@ -112,7 +128,7 @@ def run(problem: Problem, lower: Lower, settings: Settings, watch: Watch = ignor
         return _by_parts(lower, settings, last, watch)
     first = start(lower, settings.phases, settings.init, np.random.default_rng(settings.seed))
     chosen, outcome = _searched(lower, settings, first, last, watch)
-    return Found(lower.needed(chosen.solution), chosen.searched.attainment, chosen.judged, (outcome,))
+    return Found(chosen.estimate, chosen.searched.attainment, chosen.judged, (outcome,))
 
 
 def _searched(
@@ -121,12 +137,31 @@ def _searched(
     """Search, then choose by ``last``; both together end in time."""
     now_s = settings.clock()
     in_time = at_time(now_s + (1 - LAST_SHARE) * (settings.ends_s - now_s), settings.clock)
-    outcome = climb(lower, replace(settings, stop=any_of(settings.stop, in_time)), first, watch)
+    limited = replace(settings, stop=any_of(settings.stop, in_time))
+    outcome = climb(lower, limited, first, watch, other_starts(lower, settings, first))
+    corrections = 0 if lower.estimator.orchestration.uniform else settings.corrections
 
     def over() -> bool:
         return settings.clock() >= settings.ends_s
 
-    return choose(lower, lower.race.finished, last, finalists=settings.finalists, over=over), outcome
+    found = enough(lower, outcome, settings.finalists, over)
+    chosen = choose(lower, found, last, finalists=settings.finalists, corrections=corrections, over=over)
+    return chosen, outcome
+
+
+def enough(
+    lower: Lower, outcome: Outcome[Solution, Score], finalists: int, over: Callable[[], bool]
+) -> dict[Solution, Score]:
+    """The scores on both traces of all that have run them; if too few have, of the best of those left behind as well.
+
+    A leader that is only lucky leaves nearly all behind, and the last round shall have a choice.
+    """
+    found = dict(lower.race.finished)
+    behind = sorted((one for one in outcome.known if one not in found), key=lambda one: (outcome.known[one], one))
+    while behind and len(found) < finalists and not over():
+        one = behind.pop()
+        found[one] = lower.race.whole(lower.needed(one))
+    return found
 
 
 def _by_parts(lower: Lower, settings: Settings, last: Sequence[Simulation], watch: Watch) -> Found:
@@ -144,7 +179,7 @@ def _by_parts(lower: Lower, settings: Settings, last: Sequence[Simulation], watc
         ]
         chosen, outcome = _searched(one, mine, first, own, watch)
         outcomes.append(outcome)
-        best.append((one.needed(chosen.solution), share))
+        best.append((chosen.estimate, share))
         searched += chosen.searched.attainment * share
     whole = joined(best)
     return Found(whole, searched, last[0](whole), tuple(outcomes))

@@ -3,14 +3,20 @@
 A search looks at hundreds of solutions on the same requests, so its best score is partly luck. The finalists are judged on
 samples of their own, and the one with the highest attainment on all that it has served wins: the mean over samples, each
 with the weight of its requests. What the difference was is reported with the plan.
+
+The best of them run for a second time with flows that simulation has corrected (``correct.py``), beside themselves: what a
+correction makes worse is not taken.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from thunderserve.policy import Problem
+from thunderserve.scheduler.correct import corrected
+from thunderserve.scheduler.estimate import Estimate
 from thunderserve.scheduler.lower import Lower
 from thunderserve.scheduler.sample import further
 from thunderserve.scheduler.score import Score, Simulation
@@ -24,7 +30,8 @@ OTHER_SEEDS = (7919, 7927)
 class Chosen:
     """The winner of the final round."""
 
-    solution: Solution
+    estimate: Estimate
+    """The solution with its flows."""
     searched: Score
     """On the requests of the search."""
     judged: Score
@@ -42,20 +49,26 @@ def choose(
     last: Sequence[Simulation],
     *,
     finalists: int,
+    corrections: int = 0,
     over: Callable[[], bool] = never,
 ) -> Chosen:
     """The best of the ``finalists`` highest scores, by the simulations of the last round and the search together.
 
-    Once ``over``, those not yet judged are left out. ``found`` are scores on all requests of ``lower``'s race.
+    The ``corrections`` best of them run with corrected flows as well. Once ``over``, those not yet judged are left out.
+    ``found`` are scores on all requests of ``lower``'s race.
     """
-    judged: dict[Solution, list[Score]] = {}
+    judged: list[_Judged] = []
     for solution in sorted(found, key=lambda one: (found[one], one), reverse=True)[:finalists]:
         if judged and over():
             break
-        judged[solution] = [simulation(lower.needed(solution)) for simulation in last]
-    weights = [lower.race.requests, *(len(simulation.sample.trace) for simulation in last)]
-    best = max(judged, key=lambda one: _rank([found[one], *judged[one]], weights))
-    return Chosen(best, found[best], judged[best][0])
+        judged.append(_judge(lower, lower.needed(solution), found[solution], last))
+    longer = [simulation for simulation in [lower.race.long, *last] if simulation is not None]
+    for one in sorted(judged, key=_rank, reverse=True)[:corrections]:
+        if over():
+            break
+        estimate = corrected(one.chosen.estimate, longer)
+        judged.append(_judge(lower, estimate, lower.race.whole(estimate), last))
+    return max(judged, key=_rank).chosen
 
 
 def last_round(problem: Problem, lower: Lower, requests: int) -> list[Simulation]:
@@ -66,7 +79,19 @@ def last_round(problem: Problem, lower: Lower, requests: int) -> list[Simulation
     ]
 
 
-def _rank(scores: Sequence[Score], weights: Sequence[int]) -> tuple[float, float, float]:
-    """Attainments that samples cannot tell apart are equal, so that capacity decides."""
+class _Judged(NamedTuple):
+    chosen: Chosen
+    attainment: float
+    """On all requests that it has served."""
+
+
+def _judge(lower: Lower, estimate: Estimate, searched: Score, last: Sequence[Simulation]) -> _Judged:
+    scores = [searched, *(simulation(estimate) for simulation in last)]
+    weights = [lower.race.requests, *(len(simulation.sample.trace) for simulation in last)]
     mean = sum(one.attainment * weight for one, weight in zip(scores, weights, strict=True)) / sum(weights)
-    return round(mean, 3), scores[0].capacity_per_s, scores[0].saved_per_hour
+    return _Judged(Chosen(estimate, searched, scores[1]), mean)
+
+
+def _rank(one: _Judged) -> tuple[float, float, float]:
+    """Attainments that samples cannot tell apart are equal, so that capacity decides."""
+    return round(one.attainment, 3), one.chosen.searched.capacity_per_s, one.chosen.searched.saved_per_hour

@@ -56,7 +56,9 @@ class System:
     """Requests of a second sample, for those that keep up with the best on the first; 0: none."""
     judged_requests: int = 3000
     """Requests of each sample, not seen by the search, on which its best solutions are judged at the end."""
-    finalists: int = 12
+    finalists: int = 8
+    corrections: int = 3
+    """Of the finalists, how many also run with flows corrected by simulation; none under uniform orchestration."""
     seed: int = 0
     saturation_tokens: int = 2048
     max_sequences: int = 256
@@ -105,6 +107,7 @@ class System:
             seed=(self.seed, problem.seed),
             judged_requests=self.judged_requests,
             finalists=self.finalists,
+            corrections=self.corrections,
             ends_s=math.inf if self.seconds is None else time.perf_counter() + self.seconds,
         )
 

@@ -3,13 +3,16 @@
 A step samples neighbours of the current solution, leaves out those visited in the last ``tenure`` steps unless they would
 be the best ever (aspiration), and moves to the best of the rest, even if that is worse. After ``patience`` steps without
 gain the search restarts from a shaken copy of the best.
+
+From several starts it walks from each in turn and lets the better half go on, until one is left (successive halving,
+Jamieson and Talwalkar, 2016): how good a start is says little of how good its surroundings are.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -49,9 +52,13 @@ class Parameters:
     """Steps without gain after which the search restarts."""
     shake: int = 3
     """Random moves of a restart."""
+    walks: int = 4
+    """Starts, the best of those given, that are walked from."""
+    rung: int = 3
+    """Steps of every walk before the better half goes on."""
 
     def __post_init__(self) -> None:
-        for name in ("neighbours", "patience", "shake"):
+        for name in ("neighbours", "patience", "shake", "walks", "rung"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.tenure < 0:
@@ -66,6 +73,8 @@ class Step(Generic[S, V]):
     """What a callback sees of a step."""
 
     progress: Progress
+    origin: S
+    """Whose neighbours were sampled."""
     current: S
     score: V
     tried: Sequence[tuple[S, V]]
@@ -86,6 +95,16 @@ class Outcome(Generic[S, V]):
     """Every solution scored, once."""
 
 
+@dataclass
+class _Walk(Generic[S]):
+    """One way through the solutions, with a memory of its own."""
+
+    current: S
+    best: S
+    tabu: deque[S]
+    since_restart: int = 0
+
+
 def keep_all(candidates: Sequence[S]) -> Sequence[S]:
     """The shortlist that drops nothing."""
     return candidates
@@ -102,36 +121,58 @@ def tabu_search(
     shortlist: Shortlist[S] = keep_all,
     watch: Callable[[Step[S, V]], None] = lambda _: None,
 ) -> Outcome[S, V]:
-    """Search from the best of ``starts``. ``objective`` is called once a solution. Raises ValueError without a start."""
+    """Search from the best ``starts``. ``objective`` is called once a solution. Raises ValueError without a start."""
     if not starts:
         raise ValueError("a search needs a solution to start from")
     began = time.perf_counter()
     known = {start: objective(start) for start in dict.fromkeys(starts)}
-    current = best = _best_of(known)
-    tabu: deque[S] = deque([current], maxlen=max(parameters.tenure, 1))
-    step = since_best = since_restart = 0
+    best = _best_of(known)
+    turns = _turns(_walks_from(known, parameters), parameters.rung, known)
+    step = since_best = 0
     while not stop(progress := Progress(step, len(known), time.perf_counter() - began, since_best, known[best])):
-        restarted = since_restart >= parameters.patience
+        walk = next(turns)
+        restarted = walk.since_restart >= parameters.patience
         if restarted:
-            current, since_restart = _shaken(best, neighbours, parameters.shake, rng), 0
-        near = neighbours(current, parameters.neighbours, rng)
+            walk.current, walk.since_restart = _shaken(walk.best, neighbours, parameters.shake, rng), 0
+        origin = walk.current
+        near = neighbours(origin, parameters.neighbours, rng)
         # What has been scored costs nothing, so the shortlist is for the others alone.
         fresh = [one for one in near if one not in known]
         promising = shortlist(fresh) if fresh else fresh
         known.update({candidate: objective(candidate) for candidate in promising})
         candidates = [one for one in near if one in known]
         # Aspiration: a tabu solution has been scored before, so it can beat the best only if scores tie or it is the best.
-        allowed = [one for one in candidates if parameters.tenure == 0 or one not in tabu or known[one] > known[best]]
-        step, since_best, since_restart = step + 1, since_best + 1, since_restart + 1
+        allowed = [
+            one for one in candidates if parameters.tenure == 0 or one not in walk.tabu or known[one] > known[best]
+        ]
+        step, since_best, walk.since_restart = step + 1, since_best + 1, walk.since_restart + 1
         if allowed:
-            current = _best_of({one: known[one] for one in allowed})
-            tabu.append(current)
-            if known[current] > known[best]:
-                best, since_best, since_restart = current, 0, 0
+            walk.current = _best_of({one: known[one] for one in allowed})
+            walk.tabu.append(walk.current)
+            if known[walk.current] > known[walk.best]:
+                walk.best, walk.since_restart = walk.current, 0
+            if known[walk.best] > known[best]:
+                best, since_best = walk.best, 0
         tried = [(one, known[one]) for one in candidates]
         seen = Progress(step, len(known), time.perf_counter() - began, since_best, known[best])
-        watch(Step(seen, current, known.get(current, known[best]), tried, restarted))
+        watch(Step(seen, origin, walk.current, known.get(walk.current, known[best]), tried, restarted))
     return Outcome(best, known[best], step, len(known), progress.elapsed_s, known)
+
+
+def _walks_from(scores: dict[S, V], parameters: Parameters) -> list[_Walk[S]]:
+    """A walk from each of the best starts."""
+    ranked = sorted(scores, key=lambda start: scores[start], reverse=True)[: parameters.walks]
+    return [_Walk(start, start, deque([start], maxlen=max(parameters.tenure, 1))) for start in ranked]
+
+
+def _turns(walks: Sequence[_Walk[S]], rung: int, scores: dict[S, V]) -> Iterator[_Walk[S]]:
+    """Whose step it is: ``rung`` steps of each, then as many of the better half, and so on; at last one alone."""
+    while len(walks) > 1:
+        for _ in range(rung):
+            yield from walks
+        walks = sorted(walks, key=lambda walk: scores[walk.best], reverse=True)[: len(walks) // 2]
+    while True:
+        yield walks[0]
 
 
 def _best_of(scores: dict[S, V]) -> S:

@@ -30,7 +30,8 @@ def judged(search: Search, verdict: Verdict) -> Section:
     words = (
         f"The search has looked at {scored} solutions on {system.requests:,} requests, and at those that kept up with the best "
         f"on {system.longer_requests:,} more; its best score is still partly luck: the {system.finalists} best are judged on "
-        f"others, and the winner is the plan. In capacity it has "
+        f"others, the {system.corrections} best of these with flows corrected by simulation as well, and the winner is the plan. "
+        f"In capacity it has "
         f"{found.judged.capacity_per_s:.3g} req/s in closed form; the relaxation allows {search.bound.capacity_per_s:.3g}."
     )
     files = ("thunderserve/scheduler/select.py", "thunderserve/scheduler/score.py", "thunderserve/scheduler/bound.py")

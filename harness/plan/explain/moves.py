@@ -41,22 +41,22 @@ def name_of(old: Solution, new: Solution) -> str:
     return "several"
 
 
-def tried(search: Search, lower: Lower, first: Solution) -> Section:
+def tried(search: Search, lower: Lower, starts: Sequence[Solution]) -> Section:
     """All steps in two tables."""
     steps = search.steps
     counts: dict[str, Counter[str]] = {what: Counter() for what in ("tried", "taken", "better")}
     rows: list[list[str]] = []
-    present, best = first, lower.score(first)
+    best = max(lower.score(one) for one in starts)
     for step in steps:
         if not step.restarted:
             for candidate, _ in step.tried:
-                counts["tried"][name_of(present, candidate)] += 1
-            move = name_of(present, step.current) if step.current != present else "-"
+                counts["tried"][name_of(step.origin, candidate)] += 1
+            move = name_of(step.origin, step.current) if step.current != step.origin else "-"
         else:
             move = "restart"
         counts["taken"][move] += 1
         if step.progress.best > best:
-            gone, come = difference(present, step.current)
+            gone, come = difference(step.origin, step.current)
             told = (names.groups(lower.inventory, gone), names.groups(lower.inventory, come))
             if step.restarted:
                 told = ("(a shaken copy of the best)", names.groups(lower.inventory, step.current))
@@ -66,7 +66,6 @@ def tried(search: Search, lower: Lower, first: Solution) -> Section:
             )
             counts["better"][move] += 1
             best = step.progress.best
-        present = step.current
     words = (
         f"{len(steps)} steps. Each samples {search.system.neighbours} neighbours, estimates them in closed form, simulates the "
         f"best {search.system.simulate}, and moves to the best of these that is not tabu. Steps that found a better solution "

@@ -8,10 +8,12 @@ from harness import notation
 from harness.plan.explain import names
 from harness.plan.explain.pages import Grid, Section, grid
 from harness.plan.make import Search
+from thunderserve.policy import Problem
 from thunderserve.scheduler.lower import Lower
-from thunderserve.scheduler.search import start
+from thunderserve.scheduler.search import other_starts, start
 from thunderserve.scheduler.solution import Group, Solution
 from thunderserve.scheduler.start import clustered
+from thunderserve.scheduler.tabu import DEFAULT_PARAMETERS
 from thunderserve.spec.plan import Phase
 
 MOST = 12
@@ -22,6 +24,11 @@ def first_solution(search: Search, lower: Lower, seed: int) -> Solution:
     """Where the search began: the problem had this ``seed``."""
     rng = np.random.default_rng((search.system.seed, seed))
     return start(lower, search.system.phases, search.system.init, rng)
+
+
+def other_solutions(search: Search, lower: Lower, first: Solution, problem: Problem) -> list[Solution]:
+    """Where else it began."""
+    return other_starts(lower, search.system.settings(problem), first)
 
 
 def cards_and_links(lower: Lower) -> Section:
@@ -94,3 +101,17 @@ def phases(search: Search, lower: Lower, first: Solution) -> Section:
     )
     files = ("thunderserve/scheduler/start.py", "thunderserve/scheduler/estimate.py")
     return Section("The first phases", files, (words, worth))
+
+
+def others(lower: Lower, found: list[Solution]) -> Section:
+    """The other starts and what the best of them is worth."""
+    best = max(found, key=lower.score)
+    score = lower.score(best)
+    words = (
+        "The same groups under other cuts, and with decode groups joined into deeper pipelines, are starts as well: the "
+        f"{len(found)} best by estimate. Of these the best in simulation is {names.solution(lower.inventory, best)}: "
+        f"{score.attainment * 100:.1f} %. The search walks from the {DEFAULT_PARAMETERS.walks} best starts in turn, "
+        f"{DEFAULT_PARAMETERS.rung} steps each; then the better half goes on, until one is left."
+    )
+    files = ("thunderserve/scheduler/pipelines.py", "thunderserve/scheduler/tabu.py")
+    return Section("Other starts", files, (words,))

@@ -27,12 +27,14 @@ def tell(made: Made, verdict: Verdict, loss: Loss | None = None, *, seed: int = 
         )
     lower = search.system.lower(verdict.case.problem(seed))
     first = start.first_solution(search, lower, seed)
+    others = start.other_solutions(search, lower, first, verdict.case.problem(seed))
     sections = [
         question(verdict, lower),
         start.cards_and_links(lower),
         start.clusters(lower),
         start.phases(search, lower, first),
-        moves.tried(search, lower, first),
+        *([start.others(lower, others)] if others else []),
+        moves.tried(search, lower, [first, *others]),
         configurations.weighed(lower, search.found.estimate),
         transfers.by_pair(lower, verdict),
         program.solved(lower, search.found.estimate),

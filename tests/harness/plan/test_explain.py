@@ -42,6 +42,7 @@ def test_all_parts_of_the_algorithm_are_told(told: list[Section]) -> None:
         "Cards and links",
         "Where the search starts",
         "The first phases",
+        "Other starts",
         "Moves tried and taken",
         "Parallel configurations weighed",
         "KV transfer by pair",
