@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from thunderserve.scheduler.layer_costs import put_together
 from thunderserve.scheduler.sample import Sample
 from thunderserve.serving.pool import FINISHED, NONE, Limits
 from thunderserve.simulator.dense import Layouts
-from thunderserve.simulator.fleet import Fleet, ReplicaSetup, RouteSetup
+from thunderserve.simulator.fleet import Fleet, Outcome, ReplicaSetup, RouteSetup
 
 
 class Score(NamedTuple):
@@ -70,28 +70,36 @@ class Simulation:
 
     def attainment(self, estimate: Estimate) -> float:
         """Share of the sample that meets its limits."""
-        misses = self.misses(estimate)
-        return float((~(misses.late | misses.slow)).mean())
+        late, slow = self._missed(self._outcome(estimate).requests)
+        return float((~(late | slow)).mean())
 
     def misses(self, estimate: Estimate) -> Misses:
         """What of the sample misses its limits, and where."""
-        trace, limits = self.sample.trace, self.sample.limits
+        outcome = self._outcome(estimate)
+        late, slow = self._missed(outcome.requests)
+        served, route = outcome.requests["route"] != NONE, outcome.requests["route"]
+        return Misses(
+            late=late,
+            slow=slow,
+            prefill=np.where(served, outcome.routes["prefill"][route], -1),
+            decode=np.where(served, outcome.routes["decode"][route], -1),
+        )
+
+    def _outcome(self, estimate: Estimate) -> Outcome:
+        trace = self.sample.trace
         self.simulated += len(trace)
-        outcome = self.fleet(estimate).run(trace.arrival_s, trace.prompt_tokens, trace.output_tokens)
-        rows, routes = outcome.requests, outcome.routes
+        return self.fleet(estimate).run(trace.arrival_s, trace.prompt_tokens, trace.output_tokens)
+
+    def _missed(self, rows: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """``late`` and ``slow`` of ``Misses``."""
+        trace, limits = self.sample.trace, self.sample.limits
         ttft_s = rows["first_token_s"] - trace.arrival_s
         rest_s = rows["finish_s"] - rows["first_token_s"]
         steps = trace.output_tokens - 1
         kept = rows["status"] == FINISHED
         kept &= (steps == 0) | (rest_s <= np.where(steps > 0, steps * limits.tpot_s, np.inf))
         kept &= rows["finish_s"] - trace.arrival_s <= limits.e2e_s
-        served, route = rows["route"] != NONE, rows["route"]
-        return Misses(
-            late=~(ttft_s <= limits.ttft_s),
-            slow=~kept,
-            prefill=np.where(served, routes["prefill"][route], -1),
-            decode=np.where(served, routes["decode"][route], -1),
-        )
+        return ~(ttft_s <= limits.ttft_s), ~kept
 
     def fleet(self, estimate: Estimate) -> Fleet:
         """The estimate's replicas and routes as the simulator takes them."""

@@ -8,9 +8,8 @@ from harness import notation
 from harness.plan.explain import names
 from harness.plan.explain.pages import Grid, Section, grid
 from harness.plan.make import Search
-from thunderserve.policy import Problem
 from thunderserve.scheduler.lower import Lower
-from thunderserve.scheduler.search import other_starts, start
+from thunderserve.scheduler.search import start
 from thunderserve.scheduler.solution import Group, Solution
 from thunderserve.scheduler.start import clustered
 from thunderserve.scheduler.tabu import DEFAULT_PARAMETERS
@@ -24,11 +23,6 @@ def first_solution(search: Search, lower: Lower, seed: int) -> Solution:
     """Where the search began: the problem had this ``seed``."""
     rng = np.random.default_rng((search.system.seed, seed))
     return start(lower, search.system.phases, search.system.init, rng)
-
-
-def other_solutions(search: Search, lower: Lower, first: Solution, problem: Problem) -> list[Solution]:
-    """Where else it began."""
-    return other_starts(lower, search.system.settings(problem), first)
 
 
 def cards_and_links(lower: Lower) -> Section:

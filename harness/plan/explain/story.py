@@ -15,6 +15,7 @@ from harness.plan.make import Made
 from harness.plan.table import workload_of
 from harness.sweep.cells import label
 from thunderserve.scheduler.lower import Lower
+from thunderserve.scheduler.search import other_starts
 from thunderserve.spec.errors import SpecError
 
 
@@ -25,9 +26,10 @@ def tell(made: Made, verdict: Verdict, loss: Loss | None = None, *, seed: int = 
         raise SpecError(
             f"{made.plan.system} does not explain itself", key="--explain", remedy="use --system thunderserve"
         )
-    lower = search.system.lower(verdict.case.problem(seed))
+    problem = verdict.case.problem(seed)
+    lower = search.system.lower(problem)
     first = start.first_solution(search, lower, seed)
-    others = start.other_solutions(search, lower, first, verdict.case.problem(seed))
+    others = other_starts(lower, search.system.settings(problem), first)
     sections = [
         question(verdict, lower),
         start.cards_and_links(lower),
