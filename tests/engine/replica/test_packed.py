@@ -1,8 +1,6 @@
-"""The packed head: the same products, and only where it pays."""
+"""Packed layers: the same products, and only where it pays."""
 
 from __future__ import annotations
-
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from thunderserve.engine.replica.packed import PackedLinear, emulates, pack_head
+from thunderserve.engine.replica import packed
+from thunderserve.engine.replica.packed import PackedLinear, emulates, pack
 
 CPU = torch.device("cpu")
 
@@ -28,33 +27,66 @@ def test_products_are_those_of_the_plain_layer(rows: int, inputs: int, outputs: 
     torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=1e-5)
 
 
-def test_a_float32_head_is_replaced_and_a_tied_embedding_keeps_its_weights() -> None:
-    embedding, head = nn.Embedding(50, 8), nn.Linear(8, 50, bias=False)
-    head.weight = embedding.weight
-    before = embedding.weight.detach().clone()
-    model = SimpleNamespace(embedding=embedding, lm_head=head)
-    assert pack_head(model, torch.float32, CPU)
-    assert isinstance(model.lm_head, PackedLinear)
-    assert torch.equal(embedding.weight, before)
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU has no bfloat16 instructions")
+@settings(max_examples=30, deadline=None)
+@given(rows=st.integers(1, 80), inputs=st.integers(1, 70), outputs=st.integers(1, 300), bias=st.booleans())
+def test_products_in_bfloat16_are_rounded_once(rows: int, inputs: int, outputs: int, bias: bool) -> None:
+    torch.manual_seed(rows * 7919 + inputs)
+    plain = nn.Linear(inputs, outputs, bias=bias, dtype=torch.bfloat16)
+    x = torch.randn(1, rows, inputs, dtype=torch.bfloat16)
+    with torch.inference_mode():
+        exact = nn.functional.linear(x.double(), plain.weight.double(), plain.bias.double() if bias else None)
+        found = PackedLinear(plain)(x)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.double(), exact, rtol=2**-8, atol=1e-4)
 
 
 class Special(nn.Linear):
-    """A head that is more than a product."""
+    """A layer that is more than a product."""
+
+
+class Small(nn.Module):
+    """An embedding, layers and a head that shares the embedding's weights."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(50, 8, dtype=dtype)
+        self.layers = nn.ModuleList([nn.Linear(8, 8, dtype=dtype), Special(8, 8, dtype=dtype), nn.Identity()])
+        self.lm_head = nn.Linear(8, 50, bias=False, dtype=dtype)
+        self.lm_head.weight = self.embedding.weight
 
 
 @pytest.mark.parametrize(
-    ("head", "dtype", "device"),
+    ("capability", "bfloat16", "dtype", "replaced"),
     [
-        (nn.Linear(8, 50), torch.bfloat16, "cpu"),
-        (nn.Linear(8, 50), torch.float32, "cuda"),
-        (Special(8, 50), torch.float32, "cpu"),
-        (nn.Identity(), torch.float32, "cpu"),
+        ("AVX512", True, torch.float32, ["layers.0", "lm_head"]),
+        ("AVX512", False, torch.float32, ["layers.0", "lm_head"]),
+        ("AVX2", False, torch.float32, ["lm_head"]),
+        ("AVX512", False, torch.bfloat16, []),
+        ("AVX2", False, torch.bfloat16, []),
+        ("AVX512", True, torch.float16, []),
     ],
 )
-def test_anything_else_stays(head: nn.Module, dtype: torch.dtype, device: str) -> None:
-    model = SimpleNamespace(lm_head=head)
-    assert not pack_head(model, dtype, torch.device(device))
-    assert model.lm_head is head
+def test_layers_are_replaced_where_it_pays(
+    monkeypatch: pytest.MonkeyPatch, capability: str, bfloat16: bool, dtype: torch.dtype, replaced: list[str]
+) -> None:
+    monkeypatch.setattr(packed, "capability", lambda: capability)
+    monkeypatch.setattr(packed, "emulates", lambda dtype, _: dtype == torch.bfloat16 and not bfloat16)
+    model = Small(dtype)
+    before = model.embedding.weight.detach().clone()
+    assert pack(model, dtype, CPU) == len(replaced)
+    assert [name for name, one in model.named_modules() if isinstance(one, PackedLinear)] == replaced
+    assert torch.equal(model.embedding.weight, before)
+    assert type(model.layers[1]) is Special
+
+
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU has no bfloat16 instructions")
+def test_all_layers_of_a_bfloat16_model_are_replaced_where_the_cpu_has_the_instructions() -> None:
+    assert pack(Small(torch.bfloat16), torch.bfloat16, CPU) == 2
+
+
+def test_nothing_is_replaced_on_a_gpu() -> None:
+    assert pack(Small(torch.float32), torch.float32, torch.device("cuda")) == 0
 
 
 def test_only_a_cpu_without_its_instructions_emulates_bfloat16() -> None:

@@ -11,15 +11,16 @@ from thunderserve.engine.replica.paged_kernel import _exp2, attend
 @settings(deadline=None, max_examples=60)
 @given(
     st.integers(1, 4), st.integers(1, 3), st.integers(1, 4), st.sampled_from([1, 8, 48, 64]), st.sampled_from([0, 1, 5, 40]),
-    st.booleans(), st.integers(0, 1000),
+    st.booleans(), st.sampled_from([1, 2, 4, 16]), st.integers(0, 1000),
 )  # fmt: skip
 def test_it_is_softmax_attention(
-    sequences: int, kv_heads: int, group: int, dim: int, window: int, brain: bool, seed: int
+    sequences: int, kv_heads: int, group: int, dim: int, window: int, brain: bool, size: int, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, 50, sequences)
-    tables = rng.permutation(sequences * 13).reshape(sequences, 13).astype(np.int32)
-    keys, values = rng.standard_normal((2, sequences * 13, 4, kv_heads, dim)).astype(np.float32)
+    most = -(-50 // size)
+    tables = rng.permutation(sequences * most).reshape(sequences, most).astype(np.int32)
+    keys, values = rng.standard_normal((2, sequences * most, size, kv_heads, dim)).astype(np.float32)
     keys *= 3
     if brain:
         cached = [(x.view(np.uint32) >> np.uint32(16)).astype(np.uint16) for x in (keys, values)]
@@ -28,7 +29,7 @@ def test_it_is_softmax_attention(
         cached = [keys, values]
     q = rng.standard_normal((sequences, kv_heads * group, dim)).astype(np.float32)
     out = np.empty_like(q)
-    attend(q, *cached, tables, lengths, dim**-0.5, window, np.empty((group, 64), np.float32), out)
+    attend(q, *cached, tables, lengths, dim**-0.5, window, np.empty((kv_heads * group, 64), np.float32), out)
     for i, length in enumerate(lengths):
         first = max(0, length - window) if window else 0
         k, v = (

@@ -15,7 +15,7 @@ from thunderserve.engine.replica import attention
 from thunderserve.engine.replica.attention import Batch
 from thunderserve.engine.replica.memory import PagedMemory
 from thunderserve.engine.replica.model import decode_of
-from thunderserve.engine.replica.packed import pack_head
+from thunderserve.engine.replica.packed import pack, warn_if_emulated
 from thunderserve.engine.replica.sampling import choose
 from thunderserve.engine.replica.sizes import sizes_of
 from thunderserve.engine.replica.step import Packed
@@ -39,13 +39,14 @@ class Part:
         config: Any = AutoConfig.from_pretrained(options.model)
         self.sizes = sizes_of(config)
         self.dtype, self.device = getattr(torch, options.dtype), torch.device(self._rank.device)
+        warn_if_emulated(self.dtype, self.device)
         planned = max(rank.stop for rank in options.ranks)
         if planned != self.sizes.layers:
             raise ValueError(f"the ranks hold {planned} layers, but the model has {self.sizes.layers}")
         if self.sizes.heads % self._rank.of:
             raise ValueError(f"{self._rank.of} ranks cannot divide the {self.sizes.heads} KV heads of the model")
         self._model = load(options.model, config, self._rank, wires, self.dtype, attention.NAME)
-        pack_head(self._model, self.dtype, self.device)
+        pack(self._model, self.dtype, self.device)
         self._decode = decode_of(options.attention, self.device, self.dtype)
 
     def memory(self, blocks: int, block_tokens: int) -> PagedMemory:

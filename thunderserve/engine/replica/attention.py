@@ -109,10 +109,9 @@ class Compiled:
     def __call__(self, q: Tensor, batch: Batch, layer: int, scale: float, window: int) -> Tensor:
         """See ``Decode``."""
         step, (keys, values) = batch.step, batch.memory.arrays(layer)
-        group = q.shape[1] // keys.shape[2]
-        longest = max(int(step.lengths.max()), q.shape[2])
-        if self._wide.shape[0] < group or self._wide.shape[1] < longest:
-            self._wide = np.empty((group, longest + 1024), np.float32)
+        heads, longest = q.shape[1], int(step.lengths.max())
+        if self._wide.shape[0] < heads or self._wide.shape[1] < longest:
+            self._wide = np.empty((heads, longest + 1024), np.float32)
         queries = q.float().contiguous().numpy()
         out = np.empty_like(queries)
         attend(queries, keys, values, step.tables, step.lengths, scale, window, self._wide, out)

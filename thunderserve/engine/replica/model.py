@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import torch
@@ -12,12 +11,10 @@ from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
 from thunderserve.engine.replica import attention
 from thunderserve.engine.replica.attention import Batch, Compiled, Decode, Flash, Seen, gathered
 from thunderserve.engine.replica.memory import PagedMemory
-from thunderserve.engine.replica.packed import emulates, pack_head
+from thunderserve.engine.replica.packed import pack, warn_if_emulated
 from thunderserve.engine.replica.sampling import choose
 from thunderserve.engine.replica.sizes import sizes_of
 from thunderserve.engine.replica.step import Step
-
-log = logging.getLogger(__name__)
 
 COMPILED = (torch.float32, torch.bfloat16)
 
@@ -36,13 +33,12 @@ class Model:
         AttentionInterface.register(attention.NAME, attention.paged_attention)
         config: Any = AutoConfig.from_pretrained(folder)
         self.dtype, self.device = getattr(torch, dtype), torch.device(device)
-        if emulates(self.dtype, self.device):
-            log.warning("this CPU has no bfloat16 instructions and emulates them: float32 is several times faster")
+        warn_if_emulated(self.dtype, self.device)
         model: Any = AutoModelForCausalLM.from_pretrained(
             folder, config=config, dtype=self.dtype, attn_implementation=attention.NAME
         )
         self._model = model.to(self.device).eval()
-        pack_head(self._model, self.dtype, self.device)
+        pack(self._model, self.dtype, self.device)
         self._sizes = sizes_of(config)
         self.layers, self.vocabulary = self._sizes.layers, self._sizes.vocabulary
         self.max_context = self._sizes.max_context

