@@ -72,7 +72,7 @@ class Course:
     at_s: list[float] = field(default_factory=list)
     best: list[float] = field(default_factory=list)
 
-    def watch(self, step: Step[Solution, Score]) -> None:
+    def watch(self, step: Step[Solution, Score], _load: float) -> None:
         """The callback."""
         self.at_s.append(time.process_time() - self.began_s)
         self.best.append(float(step.progress.best[0]))

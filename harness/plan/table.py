@@ -12,7 +12,7 @@ from harness import notation
 from harness.plan.bottleneck import Bottleneck
 from harness.plan.case import Case
 from harness.plan.judge import LIMITS, Verdict
-from harness.plan.make import Made
+from harness.plan.make import Made, Search
 from harness.sweep.cells import label
 from thunderserve.spec.cluster import Cluster
 from thunderserve.spec.plan import Phase, Plan, Replica
@@ -172,10 +172,19 @@ def _search_words(made: Made) -> str:
     scored = sum(one.scored for one in search.found.outcomes)
     judged, bound = search.found.judged, search.bound
     return (
-        f"Planned in {notation.seconds(made.planning_s)}: {steps} steps, {scored} solutions simulated. No plan exceeds "
+        f"Planned in {notation.seconds(made.planning_s)}: {steps} steps, {scored} solutions simulated"
+        f"{search.found.load_words}. No plan exceeds "
         f"{bound.attainment * 100:.1f} % and {bound.capacity_per_s:.3g} req/s; this one has {judged.attainment * 100:.1f} % on "
-        f"the planner's last sample, and {judged.capacity_per_s:.3g} req/s in closed form."
+        f"the planner's last sample, and {judged.capacity_per_s:.3g} req/s in closed form{headroom_words(search)}."
     )
+
+
+def headroom_words(search: Search) -> str:
+    """How far the load could rise, where the search has asked."""
+    found = search.found
+    if not found.headroom:
+        return ""
+    return f"; simulated, it keeps nine of ten requests within the SLO up to {found.headroom * search.rate_per_s:.3g} req/s"
 
 
 def as_json(case: Case, made: Made | None, verdict: Verdict, limit: Bottleneck) -> dict[str, Any]:
@@ -211,6 +220,8 @@ def _search_json(made: Made | None) -> dict[str, Any] | None:
             "steps": sum(one.steps for one in search.found.outcomes),
             "scored": sum(one.scored for one in search.found.outcomes),
             "judged": search.found.judged._asdict(),
+            "loads": list(search.found.loads),
+            "headroom": search.found.headroom,
             "bound": search.bound._asdict(),
         }
     return found

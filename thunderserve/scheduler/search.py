@@ -6,19 +6,20 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from thunderserve.policy import Problem
 from thunderserve.scheduler.decompose import at_share, joined, parts_of, shares
 from thunderserve.scheduler.estimate import Estimate
+from thunderserve.scheduler.headroom import at_multiple, headroom, lifted
 from thunderserve.scheduler.lower import Lower
 from thunderserve.scheduler.moves import Phases, moves_for, sampler
 from thunderserve.scheduler.pipelines import pipelined
 from thunderserve.scheduler.sample import at_rate
 from thunderserve.scheduler.score import Score, Simulation
-from thunderserve.scheduler.select import Chosen, choose, last_round
+from thunderserve.scheduler.select import Judged, farthest, judged, judged_again, largest, last_round
 from thunderserve.scheduler.solution import Cards, Group, Solution, canonical
 from thunderserve.scheduler.start import clustered, phased, shuffled
 from thunderserve.scheduler.stops import Stop, any_of, at_time, without_gain
@@ -29,10 +30,11 @@ LAST_SHARE = 0.2
 """Share of a limited time that is kept for the final round."""
 PART_NO_GAIN = 20
 """Steps without gain after which a part of a large cluster is left: it is one of many."""
-Watch = Callable[[Step[Solution, Score]], None]
+Watch = Callable[[Step[Solution, Score], float], None]
+"""Sees a step, and the multiple of the asked load that it is scored at."""
 
 
-def ignore(_: Step[Solution, Score]) -> None:
+def ignore(_step: Step[Solution, Score], _load: float) -> None:
     """The callback that looks away."""
 
 
@@ -50,6 +52,8 @@ class Settings:
     finalists: int = 8
     corrections: int = 3
     """Finalists whose flows are corrected by simulation; none where flows are uniform."""
+    headroom: bool = True
+    """Where nearly all requests meet their limits, search for the plan under which the load could rise farthest."""
     starts: int = 8
     """Other solutions than the clustered one, the best by estimate, that the search may start from."""
     ends_s: float = math.inf
@@ -70,6 +74,18 @@ class Found:
     """On the first sample of the final round."""
     outcomes: tuple[Outcome[Solution, Score], ...]
     """One a part."""
+    loads: tuple[float, ...]
+    """Multiples of the asked load that the parts were searched at: above 1 where all is met at the asked one."""
+    headroom: float | None = None
+    """The highest multiple of the load that keeps nine of ten requests within their limits; None: never asked."""
+
+    @property
+    def load_words(self) -> str:
+        """``" at 4.9 times the load"``, or nothing."""
+        low, high = min(self.loads), max(self.loads)
+        if high == 1:
+            return ""
+        return f" at {low:.3g} times the load" if low == high else f" at {low:.3g} to {high:.3g} times the load"
 
 
 def start(
@@ -106,9 +122,14 @@ def other_starts(lower: Lower, settings: Settings, first: Solution) -> list[Solu
 
 
 def climb(
-    lower: Lower, settings: Settings, first: Solution, watch: Watch = ignore, others: Sequence[Solution] = ()
+    lower: Lower,
+    settings: Settings,
+    first: Solution,
+    watch: Watch = ignore,
+    others: Sequence[Solution] = (),
+    load: float = 1.0,
 ) -> Outcome[Solution, Score]:
-    """Tabu search from ``first`` and ``others``."""
+    """Tabu search from ``first`` and ``others``; ``watch`` hears that it runs at ``load``."""
     return tabu_search(
         [first, *others],
         sampler(list(moves_for(settings.phases).values()), lower.feasible),
@@ -117,7 +138,7 @@ def climb(
         parameters=settings.parameters,
         rng=np.random.default_rng(settings.seed),
         shortlist=lower.shortlist,
-        watch=watch,
+        watch=lambda step: watch(step, load),
     )
 
 
@@ -127,26 +148,43 @@ def run(problem: Problem, lower: Lower, settings: Settings, watch: Watch = ignor
     if sum(lower.inventory.counts) > 4 * settings.part_cards // 3:
         return _by_parts(lower, settings, last, watch)
     first = start(lower, settings.phases, settings.init, np.random.default_rng(settings.seed))
-    chosen, outcome = _searched(lower, settings, first, last, watch)
-    return Found(chosen.estimate, chosen.searched.attainment, chosen.judged, (outcome,))
+    part = _searched(lower, settings, first, last, watch)
+    chosen = part.chosen
+    return Found(
+        chosen.estimate, chosen.searched.attainment, chosen.judged, (part.outcome,), (part.load,), chosen.headroom
+    )
 
 
-def _searched(
-    lower: Lower, settings: Settings, first: Solution, last: Sequence[Simulation], watch: Watch
-) -> tuple[Chosen, Outcome[Solution, Score]]:
+class _Part(NamedTuple):
+    chosen: Judged
+    outcome: Outcome[Solution, Score]
+    load: float
+
+
+def _searched(lower: Lower, settings: Settings, first: Solution, last: Sequence[Simulation], watch: Watch) -> _Part:
     """Search, then choose by ``last``; both together end in time."""
-    now_s = settings.clock()
-    in_time = at_time(now_s + (1 - LAST_SHARE) * (settings.ends_s - now_s), settings.clock)
-    limited = replace(settings, stop=any_of(settings.stop, in_time))
-    outcome = climb(lower, limited, first, watch, other_starts(lower, settings, first))
-    corrections = 0 if lower.estimator.orchestration.uniform else settings.corrections
 
     def over() -> bool:
         return settings.clock() >= settings.ends_s
 
-    found = enough(lower, outcome, settings.finalists, over)
-    chosen = choose(lower, found, last, finalists=settings.finalists, corrections=corrections, over=over)
-    return chosen, outcome
+    now_s = settings.clock()
+    in_time = at_time(now_s + (1 - LAST_SHARE) * (settings.ends_s - now_s), settings.clock)
+    limited = replace(settings, stop=any_of(settings.stop, in_time))
+    others = other_starts(lower, settings, first)
+    higher, load = lifted(lower, [first, *others], over) if settings.headroom else (lower, 1.0)
+    outcome = climb(higher, limited, first, watch, others, load)
+    known = judged(
+        higher,
+        enough(higher, outcome, settings.finalists, over),
+        last if load == 1 else [at_multiple(one, load) for one in last],
+        finalists=settings.finalists,
+        corrections=0 if lower.estimator.orchestration.uniform else settings.corrections,
+        over=over,
+    )
+    if load > 1:
+        known = judged_again(lower, (one.estimate for one in known), last, over)
+    best = farthest(known, last, over=over, always=load > 1) if settings.headroom else largest(known)
+    return _Part(best, outcome, load)
 
 
 def enough(
@@ -171,18 +209,18 @@ def _by_parts(lower: Lower, settings: Settings, last: Sequence[Simulation], watc
     rng = np.random.default_rng(settings.seed)
     firsts = [start(rough, settings.phases, settings.init, rng, cards) for cards in parts]
     parted = shares([rough.needed(first).capacity_per_s for first in firsts])
-    outcomes, best, searched = [], [], 0.0
+    done: list[_Part] = []
     for number, (first, share) in enumerate(zip(firsts, parted, strict=True)):
         one, mine = at_share(lower, share), _for_part(settings, number, len(parts))
         own = [
             simulation.on(at_rate(simulation.sample, lower.estimator.sample.rate_per_s * share)) for simulation in last
         ]
-        chosen, outcome = _searched(one, mine, first, own, watch)
-        outcomes.append(outcome)
-        best.append((chosen.estimate, share))
-        searched += chosen.searched.attainment * share
-    whole = joined(best)
-    return Found(whole, searched, last[0](whole), tuple(outcomes))
+        done.append(_searched(one, mine, first, own, watch))
+    whole = joined([(part.chosen.estimate, share) for part, share in zip(done, parted, strict=True)])
+    searched = sum(part.chosen.searched.attainment * share for part, share in zip(done, parted, strict=True))
+    outcomes, loads = tuple(part.outcome for part in done), tuple(part.load for part in done)
+    asked = max(loads) > 1 and settings.clock() < settings.ends_s
+    return Found(whole, searched, last[0](whole), outcomes, loads, headroom(last, whole) if asked else None)
 
 
 def _for_part(settings: Settings, number: int, parts: int) -> Settings:
@@ -201,10 +239,14 @@ def notes(lower: Lower, found: Found) -> dict[str, str]:
     steps, scored = sum(one.steps for one in found.outcomes), sum(one.scored for one in found.outcomes)
     parts = f" in {len(found.outcomes)} parts" if len(found.outcomes) > 1 else ""
     sample = lower.race.requests
+    rate_per_s = (found.headroom or 0.0) * lower.estimator.sample.rate_per_s
     return {
-        "search": f"{steps} steps{parts}, {scored} solutions simulated",
+        "search": f"{steps} steps{parts}, {scored} solutions simulated{found.load_words}",
         "attainment": f"{found.judged.attainment:.4f} on requests the search had not seen; {found.searched:.4f} on its own "
         f"{sample}, {found.estimate.attainment:.4f} in closed form",
         "capacity": f"{found.judged.capacity_per_s:.3g} requests/s in closed form",
+        **(
+            {"headroom": f"nine of ten requests within the SLO up to {rate_per_s:.3g} requests/s"} if rate_per_s else {}
+        ),
         "price": f"{-found.judged.saved_per_hour:.3f} USD/h of cards in use",
     }

@@ -59,6 +59,9 @@ class System:
     finalists: int = 8
     corrections: int = 3
     """Of the finalists, how many also run with flows corrected by simulation; none under uniform orchestration."""
+    headroom: Literal["on", "off"] = "on"
+    """Where most plans meet nearly all limits, the one under which the load could rise farthest; ``off``: attainment alone,
+    ties to the highest capacity in closed form."""
     seed: int = 0
     saturation_tokens: int = 2048
     max_sequences: int = 256
@@ -108,6 +111,7 @@ class System:
             judged_requests=self.judged_requests,
             finalists=self.finalists,
             corrections=self.corrections,
+            headroom=self.headroom == "on",
             ends_s=math.inf if self.seconds is None else time.perf_counter() + self.seconds,
         )
 

@@ -6,7 +6,7 @@ from harness.plan.bottleneck import Bottleneck
 from harness.plan.explain.pages import Section, grid
 from harness.plan.judge import Verdict
 from harness.plan.make import Search
-from harness.plan.table import idle_cards, rows, sentences
+from harness.plan.table import headroom_words, idle_cards, rows, sentences
 
 
 def judged(search: Search, verdict: Verdict) -> Section:
@@ -28,11 +28,11 @@ def judged(search: Search, verdict: Verdict) -> Section:
     table = grid(("measure", "requests", "in SLO, %"), measures)
     scored = sum(one.scored for one in search.found.outcomes)
     words = (
-        f"The search has looked at {scored} solutions on {system.requests:,} requests, and at those that kept up with the best "
-        f"on {system.longer_requests:,} more; its best score is still partly luck: the {system.finalists} best are judged on "
-        f"others, the {system.corrections} best of these with flows corrected by simulation as well, and the winner is the plan. "
-        f"In capacity it has "
-        f"{found.judged.capacity_per_s:.3g} req/s in closed form; the relaxation allows {search.bound.capacity_per_s:.3g}."
+        f"The search has looked at {scored} solutions on {system.requests:,} requests{found.load_words}, and at those that kept "
+        f"up with the best on {system.longer_requests:,} more; its best score is still partly luck: the {system.finalists} best "
+        f"are judged on others, the {system.corrections} best of these with flows corrected by simulation too, and the winner "
+        f"is the plan. In capacity it has {found.judged.capacity_per_s:.3g} req/s in closed form, of which the relaxation allows "
+        f"{search.bound.capacity_per_s:.3g}{headroom_words(search)}."
     )
     files = ("thunderserve/scheduler/select.py", "thunderserve/scheduler/score.py", "thunderserve/scheduler/bound.py")
     return Section("The last choice, and how far estimates are off", files, (words, table))

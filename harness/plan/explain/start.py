@@ -8,6 +8,8 @@ from harness import notation
 from harness.plan.explain import names
 from harness.plan.explain.pages import Grid, Section, grid
 from harness.plan.make import Search
+from thunderserve.scheduler.decompose import at_share
+from thunderserve.scheduler.headroom import LIFTED, WANTED
 from thunderserve.scheduler.lower import Lower
 from thunderserve.scheduler.search import start
 from thunderserve.scheduler.solution import Group, Solution
@@ -109,3 +111,22 @@ def others(lower: Lower, found: list[Solution]) -> Section:
     )
     files = ("thunderserve/scheduler/pipelines.py", "thunderserve/scheduler/tabu.py")
     return Section("Other starts", files, (words,))
+
+
+def load(search: Search, lower: Lower, starts: list[Solution]) -> Section:
+    """Why the search runs at a higher load than the one asked for, and at which."""
+    multiple = search.found.loads[0]
+    lifted = at_share(lower, multiple)
+    longer = lifted.race.long or lifted.race.short
+    at_asked = max(lower.simulation.attainment(lower.needed(one)) for one in starts)
+    at_lifted = max(longer.attainment(lower.needed(one)) for one in starts)
+    words = (
+        f"At {lower.estimator.sample.rate_per_s:g} req/s the best start already attains {at_asked * 100:.1f} %, and most "
+        "solutions near it do: there is nothing to search for. So the search runs where plans differ, at the load to which "
+        f"the best start keeps {LIFTED * 100:.0f} %: {multiple:.3g} times as much, "
+        f"{lifted.estimator.sample.rate_per_s:.3g} req/s, where it attains {at_lifted * 100:.1f} % of the longer sample. What "
+        "is found there is judged at the load that was asked for; of those that cannot be told apart there, the one that "
+        f"keeps {WANTED * 100:.0f} % to the highest rate is taken."
+    )
+    files = ("thunderserve/scheduler/headroom.py", "thunderserve/scheduler/select.py")
+    return Section("The load of the search", files, (words,))

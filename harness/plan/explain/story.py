@@ -14,6 +14,7 @@ from harness.plan.loss import Loss
 from harness.plan.make import Made
 from harness.plan.table import workload_of
 from harness.sweep.cells import label
+from thunderserve.scheduler.decompose import at_share
 from thunderserve.scheduler.lower import Lower
 from thunderserve.scheduler.search import other_starts
 from thunderserve.spec.errors import SpecError
@@ -30,13 +31,15 @@ def tell(made: Made, verdict: Verdict, loss: Loss | None = None, *, seed: int = 
     lower = search.system.lower(problem)
     first = start.first_solution(search, lower, seed)
     others = other_starts(lower, search.system.settings(problem), first)
+    lifted = at_share(lower, search.found.loads[0]) if search.found.loads[0] > 1 else lower
     sections = [
         question(verdict, lower),
         start.cards_and_links(lower),
         start.clusters(lower),
         start.phases(search, lower, first),
         *([start.others(lower, others)] if others else []),
-        moves.tried(search, lower, [first, *others]),
+        *([start.load(search, lower, [first, *others])] if lifted is not lower else []),
+        moves.tried(search, lifted, [first, *others]),
         configurations.weighed(lower, search.found.estimate),
         transfers.by_pair(lower, verdict),
         program.solved(lower, search.found.estimate),

@@ -43,6 +43,7 @@ def test_all_parts_of_the_algorithm_are_told(told: list[Section]) -> None:
         "Where the search starts",
         "The first phases",
         "Other starts",
+        "The load of the search",
         "Moves tried and taken",
         "Parallel configurations weighed",
         "KV transfer by pair",
