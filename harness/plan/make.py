@@ -61,6 +61,7 @@ class Search:
     system: System
     found: Found
     steps: Steps
+    """Of the last search, where there were two."""
     bound: Bound
     rate_per_s: float
     """That was asked for."""
@@ -108,19 +109,21 @@ def _searched(case: Case, system: System, look: Look, seed: int) -> Made:
     lower = system.lower(problem)
     bounds = {1.0: upper_bound(lower)}
     warm_up(system, problem)
-    steps: Steps = []
+    steps: list[tuple[float, Step[Solution, Score]]] = []
 
     def watch(step: Step[Solution, Score], load: float) -> None:
         if load not in bounds:
             bounds[load] = upper_bound(at_share(lower, load))
-        steps.append(step)
+        steps.append((load, step))
         progress = step.progress
         best = progress.best.attainment
         look(Glance(progress.step, progress.scored, progress.elapsed_s, best, bounds[load].attainment, load))
 
     start = time.perf_counter()
     plan, found = system.search(problem, watch)
-    return Made(plan, time.perf_counter() - start, Search(system, found, steps, bounds[1.0], problem.rate_per_s))
+    took_s = time.perf_counter() - start
+    told = [step for load, step in steps if found.parts > 1 or load == found.loads[-1]]
+    return Made(plan, took_s, Search(system, found, told, bounds[1.0], problem.rate_per_s))
 
 
 def warm_up(system: System, problem: Problem) -> None:

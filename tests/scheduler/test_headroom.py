@@ -187,3 +187,14 @@ def test_a_last_choice_that_is_tied_asks_for_headroom(
     best = max(headroom(last, lower.needed(one)) for one in starts if found[one].attainment > 0.99)
     assert chosen.headroom is not None
     assert chosen.headroom >= best / FINEST**2
+
+
+def test_where_plans_that_carry_more_attain_too_little_the_load_that_was_asked_for_is_searched_too() -> None:
+    problem = make_problem("cloud-32", "llama-30b", 10.0)
+    heard: list[float] = []
+    found = run(problem, SMALL.lower(problem), SMALL.settings(problem), lambda _, load: heard.append(load))
+    assert len(found.outcomes) == len(found.loads) == 2
+    assert list(dict.fromkeys(heard)) == list(found.loads)
+    assert found.loads[0] > found.loads[1] == 1
+    assert found.parts == 1
+    assert found.searched >= CALM

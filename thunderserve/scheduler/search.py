@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from thunderserve.policy import Problem
 from thunderserve.scheduler.decompose import at_share, joined, parts_of, shares
 from thunderserve.scheduler.estimate import Estimate
-from thunderserve.scheduler.headroom import at_multiple, headroom, lifted
+from thunderserve.scheduler.headroom import CALM, at_multiple, headroom, lifted
 from thunderserve.scheduler.lower import Lower
 from thunderserve.scheduler.moves import Phases, moves_for, sampler
 from thunderserve.scheduler.pipelines import pipelined
@@ -73,9 +74,11 @@ class Found:
     judged: Score
     """On the first sample of the final round."""
     outcomes: tuple[Outcome[Solution, Score], ...]
-    """One a part."""
+    """One a search: mostly one a part."""
     loads: tuple[float, ...]
-    """Multiples of the asked load that the parts were searched at: above 1 where all is met at the asked one."""
+    """Multiples of the asked load at which they ran: above 1 where all is met at the asked one."""
+    parts: int = 1
+    """Of a large cluster."""
     headroom: float | None = None
     """The highest multiple of the load that keeps nine of ten requests within their limits; None: never asked."""
 
@@ -151,40 +154,58 @@ def run(problem: Problem, lower: Lower, settings: Settings, watch: Watch = ignor
     part = _searched(lower, settings, first, last, watch)
     chosen = part.chosen
     return Found(
-        chosen.estimate, chosen.searched.attainment, chosen.judged, (part.outcome,), (part.load,), chosen.headroom
+        chosen.estimate, chosen.searched.attainment, chosen.judged, part.outcomes, part.loads, headroom=chosen.headroom
     )
 
 
 class _Part(NamedTuple):
     chosen: Judged
-    outcome: Outcome[Solution, Score]
-    load: float
+    outcomes: tuple[Outcome[Solution, Score], ...]
+    loads: tuple[float, ...]
 
 
 def _searched(lower: Lower, settings: Settings, first: Solution, last: Sequence[Simulation], watch: Watch) -> _Part:
-    """Search, then choose by ``last``; both together end in time."""
+    """Search, then choose by ``last``; both together end in time.
 
-    def over() -> bool:
-        return settings.clock() >= settings.ends_s
-
+    A search at a higher load may find plans that carry more and attain too little at the one asked for: then that is searched
+    at, too.
+    """
     now_s = settings.clock()
     in_time = at_time(now_s + (1 - LAST_SHARE) * (settings.ends_s - now_s), settings.clock)
     limited = replace(settings, stop=any_of(settings.stop, in_time))
-    others = other_starts(lower, settings, first)
-    higher, load = lifted(lower, [first, *others], over) if settings.headroom else (lower, 1.0)
-    outcome = climb(higher, limited, first, watch, others, load)
+    over = partial(_over, settings)
+    starts = [first, *other_starts(lower, settings, first)]
+    higher, load = lifted(lower, starts, over) if settings.headroom else (lower, 1.0)
+    outcome, known = _finalists(higher, limited, starts, last, watch, load)
+    outcomes, loads = [outcome], [load]
+    if load > 1:
+        known = judged_again(lower, (one.estimate for one in known), last, over)
+        if max(one.attainment for one in known) < CALM and not over():
+            outcome, others = _finalists(lower, limited, starts, last, watch, 1.0)
+            outcomes, loads, known = [*outcomes, outcome], [*loads, 1.0], known + others
+    best = farthest(known, last, over=over, always=load > 1) if settings.headroom else largest(known)
+    return _Part(best, tuple(outcomes), tuple(loads))
+
+
+def _over(settings: Settings) -> bool:
+    return settings.clock() >= settings.ends_s
+
+
+def _finalists(
+    lower: Lower, settings: Settings, starts: Sequence[Solution], last: Sequence[Simulation], watch: Watch, load: float
+) -> tuple[Outcome[Solution, Score], list[Judged]]:
+    """A search at ``load``, whose lower level is given, and its best solutions judged there."""
+    over = partial(_over, settings)
+    outcome = climb(lower, settings, starts[0], watch, starts[1:], load)
     known = judged(
-        higher,
-        enough(higher, outcome, settings.finalists, over),
+        lower,
+        enough(lower, outcome, settings.finalists, over),
         last if load == 1 else [at_multiple(one, load) for one in last],
         finalists=settings.finalists,
         corrections=0 if lower.estimator.orchestration.uniform else settings.corrections,
         over=over,
     )
-    if load > 1:
-        known = judged_again(lower, (one.estimate for one in known), last, over)
-    best = farthest(known, last, over=over, always=load > 1) if settings.headroom else largest(known)
-    return _Part(best, outcome, load)
+    return outcome, known
 
 
 def enough(
@@ -218,9 +239,13 @@ def _by_parts(lower: Lower, settings: Settings, last: Sequence[Simulation], watc
         done.append(_searched(one, mine, first, own, watch))
     whole = joined([(part.chosen.estimate, share) for part, share in zip(done, parted, strict=True)])
     searched = sum(part.chosen.searched.attainment * share for part, share in zip(done, parted, strict=True))
-    outcomes, loads = tuple(part.outcome for part in done), tuple(part.load for part in done)
+    outcomes, loads = (
+        tuple(one for part in done for one in part.outcomes),
+        tuple(one for part in done for one in part.loads),
+    )
     asked = max(loads) > 1 and settings.clock() < settings.ends_s
-    return Found(whole, searched, last[0](whole), outcomes, loads, headroom(last, whole) if asked else None)
+    reach = headroom(last, whole) if asked else None
+    return Found(whole, searched, last[0](whole), outcomes, loads, len(parts), reach)
 
 
 def _for_part(settings: Settings, number: int, parts: int) -> Settings:
@@ -237,7 +262,7 @@ def _for_part(settings: Settings, number: int, parts: int) -> Settings:
 def notes(lower: Lower, found: Found) -> dict[str, str]:
     """What a reader of the plan wants to know of the search; nothing that depends on the machine's speed."""
     steps, scored = sum(one.steps for one in found.outcomes), sum(one.scored for one in found.outcomes)
-    parts = f" in {len(found.outcomes)} parts" if len(found.outcomes) > 1 else ""
+    parts = f" in {found.parts} parts" if found.parts > 1 else ""
     sample = lower.race.requests
     rate_per_s = (found.headroom or 0.0) * lower.estimator.sample.rate_per_s
     return {

@@ -115,7 +115,7 @@ def others(lower: Lower, found: list[Solution]) -> Section:
 
 def load(search: Search, lower: Lower, starts: list[Solution]) -> Section:
     """Why the search runs at a higher load than the one asked for, and at which."""
-    multiple = search.found.loads[0]
+    multiple = search.found.loads[-1]
     lifted = at_share(lower, multiple)
     longer = lifted.race.long or lifted.race.short
     at_asked = max(lower.simulation.attainment(lower.needed(one)) for one in starts)

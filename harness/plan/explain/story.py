@@ -31,7 +31,7 @@ def tell(made: Made, verdict: Verdict, loss: Loss | None = None, *, seed: int = 
     lower = search.system.lower(problem)
     first = start.first_solution(search, lower, seed)
     others = other_starts(lower, search.system.settings(problem), first)
-    lifted = at_share(lower, search.found.loads[0]) if search.found.loads[0] > 1 else lower
+    lifted = at_share(lower, search.found.loads[-1]) if search.found.loads[-1] > 1 else lower
     sections = [
         question(verdict, lower),
         start.cards_and_links(lower),
