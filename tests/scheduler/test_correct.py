@@ -15,7 +15,7 @@ from thunderserve.scheduler.lower import Lower
 from thunderserve.scheduler.moves import SPLIT, moves_for, sampler
 from thunderserve.scheduler.score import Misses
 from thunderserve.scheduler.search import run, start
-from thunderserve.scheduler.select import choose, last_round
+from thunderserve.scheduler.select import farthest, judged, last_round
 from thunderserve.scheduler.system import System
 
 SMALL = System(requests=100, longer_requests=300, judged_requests=200, finalists=4, steps=6, no_gain=6)
@@ -95,7 +95,7 @@ def test_a_last_choice_with_corrections_is_no_worse_than_one_without(
     last = last_round(loaded, lower, 200)
 
     def mean(corrections: int) -> float:
-        chosen = choose(lower, found, last, finalists=4, corrections=corrections)
+        chosen = farthest(judged(lower, found, last, finalists=4, corrections=corrections), last)
         on_last = sum(200 * each.attainment(chosen.estimate) for each in last)
         return (400 * lower.race.whole(chosen.estimate).attainment + on_last) / 800
 

@@ -16,7 +16,7 @@ from thunderserve.scheduler.moves import SPLIT
 from thunderserve.scheduler.sample import further
 from thunderserve.scheduler.score import Score, Simulation
 from thunderserve.scheduler.search import other_starts, run, start
-from thunderserve.scheduler.select import Judged, choose, farthest, last_round
+from thunderserve.scheduler.select import Judged, farthest, judged, last_round
 from thunderserve.scheduler.solution import Solution
 from thunderserve.scheduler.system import System
 from thunderserve.scheduler.tabu import Step
@@ -183,7 +183,7 @@ def test_a_last_choice_that_is_tied_asks_for_headroom(
     lower: Lower, starts: list[Solution], last: list[Simulation]
 ) -> None:
     found = {one: lower.race.whole(lower.needed(one)) for one in starts}
-    chosen = choose(lower, found, last, finalists=len(found))
+    chosen = farthest(judged(lower, found, last, finalists=len(found)), last)
     best = max(headroom(last, lower.needed(one)) for one in starts if found[one].attainment > 0.99)
     assert chosen.headroom is not None
     assert chosen.headroom >= best / FINEST**2

@@ -15,7 +15,7 @@ from thunderserve.scheduler.lower import Lower
 from thunderserve.scheduler.moves import SPLIT, moves_for, sampler
 from thunderserve.scheduler.race import Race
 from thunderserve.scheduler.search import climb, enough, run, start
-from thunderserve.scheduler.select import choose, last_round
+from thunderserve.scheduler.select import farthest, judged, last_round
 from thunderserve.scheduler.stops import after_steps
 from thunderserve.scheduler.system import System
 from thunderserve.spec.generate import random_cluster
@@ -107,7 +107,7 @@ def test_the_last_choice_is_the_best_mean_over_all_requests(loaded: Problem, low
     estimates = some(lower, 10)
     found = {one.solution: lower.race.whole(one) for one in estimates}
     last = last_round(loaded, lower, 200)
-    chosen = choose(lower, found, last, finalists=len(found))
+    chosen = farthest(judged(lower, found, last, finalists=len(found)), last)
     mean = {
         one.solution: (400 * found[one.solution].attainment + sum(200 * each.attainment(one) for each in last)) / 800
         for one in estimates
@@ -130,8 +130,8 @@ def test_where_a_leader_left_nearly_all_behind_the_last_round_still_has_a_choice
 
 def test_when_time_is_over_one_finalist_is_judged_all_the_same(loaded: Problem, lower: Lower) -> None:
     found = {one.solution: lower.race.whole(one) for one in some(lower, 10)}
-    chosen = choose(lower, found, last_round(loaded, lower, 50), finalists=10, over=lambda: True)
-    assert found[chosen.estimate.solution] == max(found.values())
+    (only,) = judged(lower, found, last_round(loaded, lower, 50), finalists=10, over=lambda: True)
+    assert found[only.estimate.solution] == max(found.values())
 
 
 def test_samples_of_the_last_round_are_not_those_of_the_search(loaded: Problem, lower: Lower) -> None:

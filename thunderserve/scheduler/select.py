@@ -51,24 +51,6 @@ def never() -> bool:
     return False
 
 
-def choose(
-    lower: Lower,
-    found: Mapping[Solution, Score],
-    last: Sequence[Simulation],
-    *,
-    finalists: int,
-    corrections: int = 0,
-    over: Callable[[], bool] = never,
-) -> Judged:
-    """The best of the ``finalists`` highest scores, by the simulations of the last round and the search together.
-
-    The ``corrections`` best of them run with corrected flows as well. Once ``over``, those not yet judged are left out.
-    ``found`` are scores on all requests of ``lower``'s race.
-    """
-    known = judged(lower, found, last, finalists=finalists, corrections=corrections, over=over)
-    return farthest(known, last, over=over)
-
-
 def judged(
     lower: Lower,
     found: Mapping[Solution, Score],
@@ -78,7 +60,11 @@ def judged(
     corrections: int = 0,
     over: Callable[[], bool] = never,
 ) -> list[Judged]:
-    """The finalists of ``choose``, and those of them with corrected flows."""
+    """The ``finalists`` highest scores, by the simulations of the last round and the search together.
+
+    The ``corrections`` best of them run with corrected flows as well. Once ``over``, those not yet judged are left out.
+    ``found`` are scores on all requests of ``lower``'s race.
+    """
     known: list[Judged] = []
     for solution in sorted(found, key=lambda one: (found[one], one), reverse=True)[:finalists]:
         if known and over():
