@@ -38,7 +38,8 @@ class Shape(NamedTuple):
 class Grid:
     """The shapes that are measured."""
 
-    prefill_tokens: tuple[int, ...] = (1, 16, 32, 64, 128, 256, 512)
+    prefill_tokens: tuple[int, ...] = (1, 16, 32, 64, 128, 192, 256, 320, 384, 448, 512)
+    """Finer where long prompts leave the cache of a core: a token of 384 takes 1.15 times as long as one of 256 there."""
     prefill_contexts: tuple[int, ...] = (0, 512)
     least_after_context: int = 64
     """Fewer new tokens are measured without a context only: a step's fixed cost is read off them, and decoding shares it."""
