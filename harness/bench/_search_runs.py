@@ -82,7 +82,7 @@ def search(case: Case, method_name: str, method: Method, seed: int, budget: Budg
     from thunderserve.scheduler.methods.space import improve
     from thunderserve.scheduler.moves import SPLIT
     from thunderserve.scheduler.search import start
-    from thunderserve.scheduler.select import farthest, judged, last_round
+    from thunderserve.scheduler.select import judged, largest, last_round
 
     rng = np.random.default_rng(seed)
     first = case.start if init == "cluster" else start(case.lower, SPLIT, "random", rng)
@@ -90,7 +90,7 @@ def search(case: Case, method_name: str, method: Method, seed: int, budget: Budg
     _, ledger = improve(method, first, space, budget.stop(), rng, clock=time.process_time)
     estimated = len(case.lower.estimated)
     last = last_round(case.problem, case.lower, 3000)
-    chosen = farthest(judged(case.lower, case.lower.race.finished, last, finalists=12), last)
+    chosen = largest(judged(case.lower, case.lower.race.finished, last, finalists=12))
     return Run(
         problem=case.name,
         method=method_name,

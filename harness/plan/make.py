@@ -37,7 +37,7 @@ class Glance:
     bound: float | None
     """What no plan exceeds, where known."""
     load: float = 1.0
-    """Multiple of the asked load that both are of."""
+    """Multiple of the asked load that ``best`` is of. What bounds plans at the asked load bounds them at higher ones."""
 
     @property
     def words(self) -> str:
@@ -63,8 +63,6 @@ class Search:
     steps: Steps
     """Of the last search, where there were two."""
     bound: Bound
-    rate_per_s: float
-    """That was asked for."""
 
 
 @dataclass(frozen=True)
@@ -103,27 +101,23 @@ def make(case: Case, system: Any, look: Look, *, seed: int = 0) -> Made:
 
 def _searched(case: Case, system: System, look: Look, seed: int) -> Made:
     from thunderserve.scheduler.bound import upper_bound
-    from thunderserve.scheduler.decompose import at_share
 
     problem = case.problem(seed)
-    lower = system.lower(problem)
-    bounds = {1.0: upper_bound(lower)}
+    bound = upper_bound(system.lower(problem))
     warm_up(system, problem)
     steps: list[tuple[float, Step[Solution, Score]]] = []
 
     def watch(step: Step[Solution, Score], load: float) -> None:
-        if load not in bounds:
-            bounds[load] = upper_bound(at_share(lower, load))
         steps.append((load, step))
         progress = step.progress
         best = progress.best.attainment
-        look(Glance(progress.step, progress.scored, progress.elapsed_s, best, bounds[load].attainment, load))
+        look(Glance(progress.step, progress.scored, progress.elapsed_s, best, bound.attainment, load))
 
     start = time.perf_counter()
     plan, found = system.search(problem, watch)
     took_s = time.perf_counter() - start
     told = [step for load, step in steps if found.parts > 1 or load == found.loads[-1]]
-    return Made(plan, took_s, Search(system, found, told, bounds[1.0], problem.rate_per_s))
+    return Made(plan, took_s, Search(system, found, told, bound))
 
 
 def warm_up(system: System, problem: Problem) -> None:

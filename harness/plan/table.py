@@ -151,7 +151,7 @@ def sentences(case: Case, made: Made | None, verdict: Verdict, limit: Bottleneck
     used, whole = price_of(verdict.plan, case.cluster)
     found = [f"Price: {used:.3f} USD/h of cards in use, {whole:.3f} USD/h for the cluster."]
     if made is not None and made.search is not None:
-        found.append(_search_words(made))
+        found.append(_search_words(made, case.rate_per_s))
     elif made is not None:
         found.append(f"Planned in {notation.seconds(made.planning_s)}.")
     if verdict.links:
@@ -164,7 +164,7 @@ def sentences(case: Case, made: Made | None, verdict: Verdict, limit: Bottleneck
     return [*found, f"Bottleneck: {limit.words(verdict.plan)}"]
 
 
-def _search_words(made: Made) -> str:
+def _search_words(made: Made, rate_per_s: float) -> str:
     search = made.search
     if search is None:
         return ""
@@ -175,16 +175,16 @@ def _search_words(made: Made) -> str:
         f"Planned in {notation.seconds(made.planning_s)}: {steps} steps, {scored} solutions simulated"
         f"{search.found.load_words}. No plan exceeds "
         f"{bound.attainment * 100:.1f} % and {bound.capacity_per_s:.3g} req/s; this one has {judged.attainment * 100:.1f} % on "
-        f"the planner's last sample, and {judged.capacity_per_s:.3g} req/s in closed form{headroom_words(search)}."
+        f"the planner's last sample, and {judged.capacity_per_s:.3g} req/s in closed form{headroom_words(search, rate_per_s)}."
     )
 
 
-def headroom_words(search: Search) -> str:
+def headroom_words(search: Search, rate_per_s: float) -> str:
     """How far the load could rise, where the search has asked."""
-    found = search.found
-    if not found.headroom:
+    reach = search.found.headroom
+    if not reach:
         return ""
-    return f"; simulated, it keeps nine of ten requests within the SLO up to {found.headroom * search.rate_per_s:.3g} req/s"
+    return f"; simulated, it keeps nine of ten requests within the SLO up to {reach * rate_per_s:.3g} req/s"
 
 
 def as_json(case: Case, made: Made | None, verdict: Verdict, limit: Bottleneck) -> dict[str, Any]:

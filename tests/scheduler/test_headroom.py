@@ -10,7 +10,7 @@ from planning_problems import make_problem
 
 from thunderserve.policy import Problem
 from thunderserve.scheduler.estimate import Estimate
-from thunderserve.scheduler.headroom import CALM, HALVINGS, LIFTED, STRIDE, WANTED, at_multiple, headroom, lifted
+from thunderserve.scheduler.headroom import CALM, HALVINGS, LIFTED, STRIDE, WANTED, headroom, lifted
 from thunderserve.scheduler.lower import Lower
 from thunderserve.scheduler.moves import SPLIT
 from thunderserve.scheduler.sample import further
@@ -48,7 +48,7 @@ def last(calm: Problem, lower: Lower) -> list[Simulation]:
 
 
 def attained(simulations: list[Simulation], estimate: Estimate, multiple: float) -> float:
-    return float(np.mean([at_multiple(one, multiple).attainment(estimate) for one in simulations]))
+    return float(np.mean([one.at(multiple).attainment(estimate) for one in simulations]))
 
 
 def test_it_is_the_last_load_before_the_first_that_is_too_much(

@@ -11,7 +11,6 @@ from dataclasses import replace
 from thunderserve.scheduler.estimate import Arc, Estimate
 from thunderserve.scheduler.lower import Lower
 from thunderserve.scheduler.race import Race
-from thunderserve.scheduler.sample import at_rate
 from thunderserve.scheduler.solution import Cards, Solution, canonical
 from thunderserve.scheduler.start import Capable, bandwidth_tree
 
@@ -69,10 +68,9 @@ def _merged(parts: list[Cards], able: Capable) -> list[Cards]:
 
 def at_share(lower: Lower, share: float) -> Lower:
     """The same lower level for a share of the requests: the same lengths, arrivals farther apart."""
-    short, long = lower.race.short, lower.race.long
-    part = at_rate(short.sample, short.sample.rate_per_s * share)
-    longer = None if long is None else long.on(at_rate(long.sample, part.rate_per_s))
-    return Lower(replace(lower.estimator, sample=part), Race(short.on(part), longer), lower.keep)
+    short, long = lower.race.short.at(share), lower.race.long
+    race = Race(short, None if long is None else long.at(share))
+    return Lower(replace(lower.estimator, sample=short.sample), race, lower.keep)
 
 
 def joined(estimates: list[tuple[Estimate, float]]) -> Estimate:

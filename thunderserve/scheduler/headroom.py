@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from thunderserve.scheduler.decompose import at_share
 from thunderserve.scheduler.estimate import Estimate
 from thunderserve.scheduler.lower import Lower
-from thunderserve.scheduler.sample import at_rate
 from thunderserve.scheduler.score import Simulation
 from thunderserve.scheduler.solution import Solution
 
@@ -72,10 +71,5 @@ def lifted(lower: Lower, starts: Sequence[Solution], over: Callable[[], bool]) -
 
 def _attainment(simulations: Sequence[Simulation], estimate: Estimate, multiple: float) -> float:
     """On the requests of all, which come ``multiple`` times as fast."""
-    met = sum(len(one.sample.trace) * at_multiple(one, multiple).attainment(estimate) for one in simulations)
+    met = sum(len(one.sample.trace) * one.at(multiple).attainment(estimate) for one in simulations)
     return met / sum(len(one.sample.trace) for one in simulations)
-
-
-def at_multiple(simulation: Simulation, multiple: float) -> Simulation:
-    """The simulation of the same requests under a multiple of the load."""
-    return simulation.on(at_rate(simulation.sample, simulation.sample.rate_per_s * multiple))

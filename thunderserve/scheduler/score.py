@@ -14,7 +14,7 @@ from thunderserve.scheduler.configuration import Configuration
 from thunderserve.scheduler.deduce import Deducer
 from thunderserve.scheduler.estimate import Estimate
 from thunderserve.scheduler.layer_costs import put_together
-from thunderserve.scheduler.sample import Sample
+from thunderserve.scheduler.sample import Sample, at_rate
 from thunderserve.serving.pool import FINISHED, NONE, Limits
 from thunderserve.simulator.dense import Layouts
 from thunderserve.simulator.fleet import Fleet, Outcome, ReplicaSetup, RouteSetup
@@ -59,6 +59,10 @@ class Simulation:
     def on(self, sample: Sample) -> Simulation:
         """The same on another sample; what has been laid out is shared."""
         return replace(self, sample=sample, simulated=0)
+
+    def at(self, multiple: float) -> Simulation:
+        """The same on the same requests under a multiple of the load."""
+        return self.on(at_rate(self.sample, self.sample.rate_per_s * multiple))
 
     def __call__(self, estimate: Estimate) -> Score:
         """The score of an estimate's solution and flows."""

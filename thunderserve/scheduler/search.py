@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -14,11 +13,10 @@ import numpy as np
 from thunderserve.policy import Problem
 from thunderserve.scheduler.decompose import at_share, joined, parts_of, shares
 from thunderserve.scheduler.estimate import Estimate
-from thunderserve.scheduler.headroom import CALM, at_multiple, headroom, lifted
+from thunderserve.scheduler.headroom import CALM, headroom, lifted
 from thunderserve.scheduler.lower import Lower
 from thunderserve.scheduler.moves import Phases, moves_for, sampler
 from thunderserve.scheduler.pipelines import pipelined
-from thunderserve.scheduler.sample import at_rate
 from thunderserve.scheduler.score import Score, Simulation
 from thunderserve.scheduler.select import Judged, farthest, judged, judged_again, largest, last_round
 from thunderserve.scheduler.solution import Cards, Group, Solution, canonical
@@ -62,6 +60,10 @@ class Settings:
     clock: Callable[[], float] = time.perf_counter
     part_cards: int = 48
     """Larger clusters are cut into parts of about this many cards."""
+
+    def over(self) -> bool:
+        """Whether time is up."""
+        return self.clock() >= self.ends_s
 
 
 @dataclass(frozen=True)
@@ -173,37 +175,31 @@ def _searched(lower: Lower, settings: Settings, first: Solution, last: Sequence[
     now_s = settings.clock()
     in_time = at_time(now_s + (1 - LAST_SHARE) * (settings.ends_s - now_s), settings.clock)
     limited = replace(settings, stop=any_of(settings.stop, in_time))
-    over = partial(_over, settings)
     starts = [first, *other_starts(lower, settings, first)]
-    higher, load = lifted(lower, starts, over) if settings.headroom else (lower, 1.0)
+    higher, load = lifted(lower, starts, settings.over) if settings.headroom else (lower, 1.0)
     outcome, known = _finalists(higher, limited, starts, last, watch, load)
     outcomes, loads = [outcome], [load]
     if load > 1:
-        known = judged_again(lower, (one.estimate for one in known), last, over)
-        if max(one.attainment for one in known) < CALM and not over():
+        known = judged_again(lower, (one.estimate for one in known), last, settings.over)
+        if max(one.attainment for one in known) < CALM and not settings.over():
             outcome, others = _finalists(lower, limited, starts, last, watch, 1.0)
             outcomes, loads, known = [*outcomes, outcome], [*loads, 1.0], known + others
-    best = farthest(known, last, over=over, always=load > 1) if settings.headroom else largest(known)
+    best = farthest(known, last, over=settings.over, always=load > 1) if settings.headroom else largest(known)
     return _Part(best, tuple(outcomes), tuple(loads))
-
-
-def _over(settings: Settings) -> bool:
-    return settings.clock() >= settings.ends_s
 
 
 def _finalists(
     lower: Lower, settings: Settings, starts: Sequence[Solution], last: Sequence[Simulation], watch: Watch, load: float
 ) -> tuple[Outcome[Solution, Score], list[Judged]]:
     """A search at ``load``, whose lower level is given, and its best solutions judged there."""
-    over = partial(_over, settings)
     outcome = climb(lower, settings, starts[0], watch, starts[1:], load)
     known = judged(
         lower,
-        enough(lower, outcome, settings.finalists, over),
-        last if load == 1 else [at_multiple(one, load) for one in last],
+        enough(lower, outcome, settings.finalists, settings.over),
+        [one.at(load) for one in last],
         finalists=settings.finalists,
         corrections=0 if lower.estimator.orchestration.uniform else settings.corrections,
-        over=over,
+        over=settings.over,
     )
     return outcome, known
 
@@ -233,17 +229,14 @@ def _by_parts(lower: Lower, settings: Settings, last: Sequence[Simulation], watc
     done: list[_Part] = []
     for number, (first, share) in enumerate(zip(firsts, parted, strict=True)):
         one, mine = at_share(lower, share), _for_part(settings, number, len(parts))
-        own = [
-            simulation.on(at_rate(simulation.sample, lower.estimator.sample.rate_per_s * share)) for simulation in last
-        ]
-        done.append(_searched(one, mine, first, own, watch))
+        done.append(_searched(one, mine, first, [each.at(share) for each in last], watch))
     whole = joined([(part.chosen.estimate, share) for part, share in zip(done, parted, strict=True)])
     searched = sum(part.chosen.searched.attainment * share for part, share in zip(done, parted, strict=True))
     outcomes, loads = (
         tuple(one for part in done for one in part.outcomes),
         tuple(one for part in done for one in part.loads),
     )
-    asked = max(loads) > 1 and settings.clock() < settings.ends_s
+    asked = max(loads) > 1 and not settings.over()
     reach = headroom(last, whole) if asked else None
     return Found(whole, searched, last[0](whole), outcomes, loads, len(parts), reach)
 

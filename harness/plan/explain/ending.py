@@ -32,7 +32,7 @@ def judged(search: Search, verdict: Verdict) -> Section:
         f"up with the best on {system.longer_requests:,} more; its best score is still partly luck: the {system.finalists} best "
         f"are judged on others, the {system.corrections} best of these with flows corrected by simulation too, and the winner "
         f"is the plan. In capacity it has {found.judged.capacity_per_s:.3g} req/s in closed form, of which the relaxation allows "
-        f"{search.bound.capacity_per_s:.3g}{headroom_words(search)}."
+        f"{search.bound.capacity_per_s:.3g}{headroom_words(search, verdict.case.rate_per_s)}."
     )
     files = ("thunderserve/scheduler/select.py", "thunderserve/scheduler/score.py", "thunderserve/scheduler/bound.py")
     return Section("The last choice, and how far estimates are off", files, (words, table))

@@ -8,7 +8,6 @@ from harness import notation
 from harness.plan.explain import names
 from harness.plan.explain.pages import Grid, Section, grid
 from harness.plan.make import Search
-from thunderserve.scheduler.decompose import at_share
 from thunderserve.scheduler.headroom import LIFTED, WANTED
 from thunderserve.scheduler.lower import Lower
 from thunderserve.scheduler.search import start
@@ -113,10 +112,9 @@ def others(lower: Lower, found: list[Solution]) -> Section:
     return Section("Other starts", files, (words,))
 
 
-def load(search: Search, lower: Lower, starts: list[Solution]) -> Section:
+def load(search: Search, lower: Lower, lifted: Lower, starts: list[Solution]) -> Section:
     """Why the search runs at a higher load than the one asked for, and at which."""
     multiple = search.found.loads[-1]
-    lifted = at_share(lower, multiple)
     longer = lifted.race.long or lifted.race.short
     at_asked = max(lower.simulation.attainment(lower.needed(one)) for one in starts)
     at_lifted = max(longer.attainment(lower.needed(one)) for one in starts)

@@ -38,7 +38,7 @@ def tell(made: Made, verdict: Verdict, loss: Loss | None = None, *, seed: int = 
         start.clusters(lower),
         start.phases(search, lower, first),
         *([start.others(lower, others)] if others else []),
-        *([start.load(search, lower, [first, *others])] if lifted is not lower else []),
+        *([start.load(search, lower, lifted, [first, *others])] if lifted is not lower else []),
         moves.tried(search, lifted, [first, *others]),
         configurations.weighed(lower, search.found.estimate),
         transfers.by_pair(lower, verdict),

@@ -38,8 +38,7 @@ class PackedLinear(nn.Module):
 def pack(model: Any, dtype: torch.dtype, device: torch.device) -> int:
     """Replace the linear layers of a transformers model where that is known to pay; say how many were.
 
-    An embedding with the weights of the head (tied) keeps them,
-    so they are held twice from then on.
+    An embedding with the weights of the head (tied) keeps them, so they are held twice from then on.
     """
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return 0
