@@ -26,12 +26,12 @@ def profile(
         str, typer.Option(help="Whose steps: thunderserve, or vllm, started as backend: vllm starts it.")
     ] = ("thunderserve"),
     url: Annotated[str | None, typer.Option(help="A running OpenAI-compatible server, in place of an engine.")] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Of every shape; the median counts.")] = 3,
+    repeats: Annotated[int, typer.Option(min=1, help="Of every shape, spread over the whole time.")] = 5,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Measure this machine's step times, for the simulator: costs: profile.csv in a sweep.
 
-    Steps run through the engine's own code, with random tokens, at batches and lengths on a grid. A minute for a small model.
+    Steps run through the engine's own code, with random tokens, at batches and lengths on a grid. Two minutes for a small model.
     Of a server (--url, --engine vllm) they are seen from outside: prompts alone, and gaps between the tokens of a known batch.
     """
     from rich.console import Console

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from harness.cli.main import app
 from thunderserve.cost.profiled import read_profile
 from thunderserve.engine.checkpoint.tiny import tiny
-from thunderserve.engine.profile import COLUMNS, Grid, measure, rows
+from thunderserve.engine.profile import COLUMNS, Grid, measure, rows, typical
 from thunderserve.engine.replica.model import Model
 
 SMALL = Grid(
@@ -38,13 +38,19 @@ def test_every_shape_is_measured_and_the_cost_model_reads_it(tmp_path: Path) -> 
         ("decode", 1, 1, 8), ("decode", 4, 4, 8), ("decode", 1, 1, 100), ("decode", 4, 4, 100), ("prefill", 1, 1, 0),
         ("prefill", 32, 1, 0), ("prefill", 32, 1, 40), ("prefill", 32, 4, 0),
     }  # fmt: skip
-    assert heard[-1] == (8, 8)
+    assert heard == [(done, 16) for done in range(1, 17)]  # two rounds over eight shapes
     path = tmp_path / "profile.csv"
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([COLUMNS, *rows(found, "cpu-core", "tiny")])
     read = read_profile(path)
     assert [(row.phase, row.tokens, row.batch, row.context) for row in read] == [tuple(one.shape) for one in found]
     assert [row.seconds for row in read] == pytest.approx([one.seconds for one in found], rel=1e-5)
+
+
+def test_a_hiccup_of_the_machine_does_not_count_and_a_slow_half_does() -> None:
+    assert typical([1.0, 1.0, 1.0, 1.0, 9.0]) == 1.0
+    assert typical([1.0, 1.0, 1.0, 2.0, 2.0]) == pytest.approx(4 / 3)  # the median would say 1
+    assert typical([3.0]) == 3.0
 
 
 def test_shapes_that_do_not_fit_are_left_out() -> None:

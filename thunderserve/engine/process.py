@@ -8,11 +8,14 @@ import signal
 from collections.abc import Sequence
 from contextlib import suppress
 
+from thunderserve.engine.heap import keep_freed
+
 PR_SET_PDEATHSIG = 1
 
 
 def settle(cores: Sequence[int], threads: int) -> None:
-    """Pin this process and count its threads; torch, which reads the count, is not imported yet."""
+    """Pin this process, count its threads, keep its heap; torch, which reads the count, is not imported yet."""
+    keep_freed()
     if cores:
         os.sched_setaffinity(0, cores)
     os.environ["OMP_NUM_THREADS"] = str(threads)

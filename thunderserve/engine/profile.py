@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from thunderserve.engine.heap import keep_freed
 from thunderserve.engine.messages import Role, Sampling, Submit
 from thunderserve.engine.replica.core import Replica
 from thunderserve.engine.replica.memory import PagedMemory
@@ -23,6 +24,8 @@ COLUMNS = ("phase", "tokens", "batch", "context", "seconds", "gpu", "tp", "model
 BLOCK_TOKENS = 16
 VARIED = 24
 """Prompts of so many tokens are measured at neighbouring lengths."""
+DECODED = 3
+"""Steps of a batch in a round; the first, which finds nothing of its own in the caches, does not count."""
 
 
 class Shape(NamedTuple):
@@ -47,14 +50,15 @@ class Grid:
     """Prompts that are also measured packed into one step."""
     decode_batches: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     decode_contexts: tuple[int, ...] = (16, 128, 512, 1024)
-    repeats: int = 3
+    repeats: int = 5
+    """Rounds over all shapes: a machine's pace wanders from minute to minute, and each shape shall see all of it."""
     cache_tokens: int = 40_000
 
     def shapes(self, max_context: int) -> Iterator[Shape]:
         """All that fit the model and the cache, decoding first."""
         for context in self.decode_contexts:
             for batch in self.decode_batches:
-                rest = self.repeats + 2
+                rest = DECODED + 1
                 if context + rest <= max_context and batch * (context + rest + BLOCK_TOKENS) <= self.cache_tokens:
                     yield Shape("decode", batch, batch, context)
         for tokens in self.prefill_tokens:
@@ -66,23 +70,39 @@ class Grid:
 
 
 class Measured(NamedTuple):
-    """A shape and the median of its times."""
+    """A shape and what it takes on average."""
 
     shape: Shape
     seconds: float
 
 
 def measure(model: Model, grid: Grid, note: Callable[[int, int], None] = lambda _done, _all: None) -> list[Measured]:
-    """Run every shape ``grid.repeats`` times. ``note`` hears how many of how many are done."""
+    """Run all shapes, in another order each of ``grid.repeats`` times. ``note`` hears how many of how many runs are done."""
     memory = model.memory(grid.cache_tokens // BLOCK_TOKENS, BLOCK_TOKENS)
     shapes = list(grid.shapes(model.max_context))
     rng = np.random.default_rng(0)
-    found = []
-    for number, shape in enumerate(shapes):
-        run = _decode if shape.phase == "decode" else _prefill
-        found.append(Measured(shape, statistics.median(run(model, memory, shape, grid, rng))))
-        note(number + 1, len(shapes))
-    return found
+    taken: list[list[float]] = [[] for _ in shapes]
+    done, whole = 0, grid.repeats * len(shapes)
+    for turn in range(grid.repeats):
+        for place in rng.permutation(len(shapes)).tolist():
+            shape = shapes[place]
+            if shape.phase == "decode":
+                taken[place] += _decode(model, memory, shape, grid, rng)
+            else:
+                taken[place].append(_prefill(model, memory, shape, grid, rng, turn - grid.repeats // 2))
+            done += 1
+            note(done, whole)
+    return [Measured(shape, typical(seconds)) for shape, seconds in zip(shapes, taken, strict=True)]
+
+
+def typical(seconds: Iterable[float]) -> float:
+    """The mean without the highest and the lowest fifth: what a step costs on average, without the machine's hiccups.
+
+    A median would be less than that where times have a tail, and latencies are sums.
+    """
+    ordered = sorted(seconds)
+    cut = len(ordered) // 5
+    return statistics.fmean(ordered[cut : len(ordered) - cut])
 
 
 def rows(found: Iterable[Measured], gpu: str, model: str) -> Iterator[tuple[object, ...]]:
@@ -98,41 +118,36 @@ def _replica(grid: Grid, model: Model, *, reuse: bool) -> Replica:
 
 
 def _decode(model: Model, memory: PagedMemory, shape: Shape, grid: Grid, rng: np.random.Generator) -> list[float]:
-    """Steps of sequences that are ``context`` tokens long on average over the repeats.
+    """Steps of sequences that are ``context`` tokens long on average over the steps that count.
 
     They join as if their keys and values had arrived from another worker: what those are does not change the time.
     """
     replica = _replica(grid, model, reuse=False)
-    prompt = max(1, shape.context - grid.repeats // 2)
+    prompt = max(1, shape.context - DECODED // 2)
     for number in range(shape.batch):
         tokens = rng.integers(0, model.vocabulary, prompt).tolist()
-        sequence = replica.submit(Submit(number, tuple(tokens), Sampling(grid.repeats + 2)), arrived=True)
+        sequence = replica.submit(Submit(number, tuple(tokens), Sampling(DECODED + 1)), arrived=True)
         replica.reserve(sequence)
         replica.join(sequence, 0)
-    return [_turn(replica, model, memory) for _ in range(grid.repeats + 1)][1:]
+    return [_turn(replica, model, memory) for _ in range(DECODED)][1:]
 
 
-def _prefill(model: Model, memory: PagedMemory, shape: Shape, grid: Grid, rng: np.random.Generator) -> list[float]:
+def _prefill(model: Model, memory: PagedMemory, shape: Shape, grid: Grid, rng: np.random.Generator, more: int) -> float:
     """Whole prompts in one step; the context before them is found in memory, as a shared beginning is.
 
-    Long prompts differ by a token from repeat to repeat: the matrix library prepares itself for every new number of rows, which
-    costs some ten milliseconds on a CPU, and in real traffic hardly any prompt has the length of another.
+    Long prompts are ``more`` tokens longer, another number each time: the matrix library prepares itself for every new number of
+    rows, which costs some milliseconds on a CPU, and in real traffic hardly any prompt has the length of another.
     """
     replica = _replica(grid, model, reuse=shape.context > 0)
     shared = rng.integers(0, model.vocabulary, blocks_for(shape.context, BLOCK_TOKENS) * BLOCK_TOKENS).tolist()
     if shared:
         replica.submit(Submit(0, tuple(shared), Sampling(1)))
         _turn(replica, model, memory)
-    taken = []
-    for repeat in range(grid.repeats + 1):
-        for number in range(shape.batch):
-            length = shape.tokens // shape.batch
-            own = rng.integers(
-                0, model.vocabulary, length + (repeat - grid.repeats // 2 if length >= VARIED else 0)
-            ).tolist()
-            replica.submit(Submit(1 + repeat * shape.batch + number, (*shared, *own), Sampling(1)))
-        taken.append(_turn(replica, model, memory))
-    return taken[1:]
+    length = shape.tokens // shape.batch
+    for number in range(shape.batch):
+        own = rng.integers(0, model.vocabulary, length + (more if length >= VARIED else 0)).tolist()
+        replica.submit(Submit(1 + number, (*shared, *own), Sampling(1)))
+    return _turn(replica, model, memory)
 
 
 def _turn(replica: Replica, model: Model, memory: PagedMemory) -> float:
@@ -150,5 +165,6 @@ def profile(
     """Load the model and measure it."""
     import torch
 
+    keep_freed()
     torch.set_num_threads(threads)
     return measure(Model(folder, dtype=dtype, device=device), grid, note)

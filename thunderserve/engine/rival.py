@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from thunderserve.engine.heap import keep_freed
+
 Engine = Literal["thunderserve", "transformers"]
 
 
@@ -116,6 +118,7 @@ def main() -> None:
     bout = Bout(**json.loads(sys.argv[1]))
     os.environ["OMP_NUM_THREADS"] = str(bout.threads)
     os.environ["TQDM_DISABLE"] = "1"
+    keep_freed()
     import torch
 
     torch.set_num_threads(bout.threads)

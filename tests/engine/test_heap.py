@@ -1,0 +1,49 @@
+"""A process that computes keeps what it has freed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from thunderserve.engine.heap import USERS_OWN
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is not glibc's")
+PROGRAM = """
+import resource, sys
+import numpy as np
+from thunderserve.engine.heap import keep_freed
+listens = keep_freed() if sys.argv[1] == "kept" else None
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def step(size):
+    begin = faults()
+    a = np.ones(size); b = np.ones(size // 2)
+    del a, b
+    return faults() - begin
+step(9_000_000)
+print(listens, sum(step(8_000_000 - 1000 * k) for k in range(5)))
+"""
+
+
+def run(how: str, **environment: str) -> tuple[str, int]:
+    clean = {name: value for name, value in os.environ.items() if name not in USERS_OWN}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, how], capture_output=True, text=True, check=True, env=clean | environment
+    )
+    listens, faults = done.stdout.split()
+    return listens, int(faults)
+
+
+def test_steps_find_the_memory_of_the_last_one() -> None:
+    _, without = run("as it was")
+    listens, kept = run("kept")
+    assert listens == "True"
+    assert kept < without / 20  # five steps of 96 MB, in pages of 4 kB or of 2 MB
+
+
+def test_a_users_own_setting_is_left_alone() -> None:
+    listens, _ = run("kept", MALLOC_TRIM_THRESHOLD_="100000")
+    assert listens == "False"
