@@ -46,3 +46,6 @@ def test_search_finds_the_optimum(tiny: Callable[[int, int], Problem], devices: 
     assert outcome.score.attainment >= truth.attainment - 0.02
     bound = upper_bound(lower)
     assert truth.capacity_per_s <= bound.capacity_per_s
+    pooled = upper_bound(lower, most_kinds=0)
+    assert pooled.capacity_per_s >= bound.capacity_per_s * (1 - 1e-6)  # the solver's tolerance
+    assert pooled.attainment >= bound.attainment - 1e-6

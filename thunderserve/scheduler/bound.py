@@ -4,6 +4,10 @@ Every card may split its time between phases, layers and requests at will; weigh
 nothing waits, and no step has overheads. What remains: work per request on each kind, and KV over the links between nodes.
 Requests whose limits are too tight for any card even alone cannot be attained at all.
 
+On large clusters equal cards of all nodes are one pool, and so are all links from one type to another: what any plan does there
+adds up to something that the pools can do as well, so the bound still holds, a little higher, and takes no longer than on small
+ones.
+
 The bound holds for steady states: a short trace may end before its queues do.
 """
 
@@ -21,6 +25,9 @@ from thunderserve.scheduler.lower import Lower
 from thunderserve.scheduler.stage_table import StageTable
 from thunderserve.spec.plan import Phase
 
+MOST_KINDS = 24
+"""The program has a variable for each two kinds and stratum: more kinds than these are pooled."""
+
 
 class Bound(NamedTuple):
     """No plan does better than this."""
@@ -32,18 +39,37 @@ class Bound(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Least card-seconds of each request (R) on each kind (K), and whether its limits can be met at all."""
+    """Least card-seconds of each request (R) on each pool (P), and whether its limits can be met at all."""
 
-    prefill_s: Floats  # (K, R)
-    decode_s: Floats  # (K, R)
+    prefill_s: Floats  # (P, R)
+    decode_s: Floats  # (P, R)
     attainable: Floats  # (R,) 1 or 0
 
 
-def upper_bound(lower: Lower) -> Bound:
-    """The bound for the lower level's problem."""
-    work, rate_per_s = least_work(lower), lower.estimator.sample.rate_per_s
+class Wire(NamedTuple):
+    """Links that share what they carry, and the pools (P) that only these lead from and to."""
+
+    sources: list[int]
+    targets: list[int]
+    bytes_per_s: float
+
+
+class Pools(NamedTuple):
+    """Cards that the program does not tell apart."""
+
+    kinds: list[list[int]]
+    """Of each pool: kinds of one breed."""
+    cards: Floats
+    """(P,) how many."""
+    wires: list[Wire]
+
+
+def upper_bound(lower: Lower, most_kinds: int = MOST_KINDS) -> Bound:
+    """The bound for the lower level's problem. Clusters of more than ``most_kinds`` kinds are pooled."""
+    pools = each_kind(lower) if len(lower.inventory.kinds) <= most_kinds else each_breed(lower)
+    work, rate_per_s = least_work(lower, pools), lower.estimator.sample.rate_per_s
     strata = len(work.attainable)
-    carried, served = _carried(lower, work), _served(lower, strata)
+    carried, served = _carried(lower, work, pools), _served(pools, strata)
     parts = np.ones(served.column.max() + 1) / strata
     attainment = maximise(parts, stacked(carried, served._replace(right=work.attainable)))
     # One more variable, the multiple of the rate at which all strata are served alike.
@@ -58,7 +84,41 @@ def upper_bound(lower: Lower) -> Bound:
     return Bound(attainment, rate_per_s * maximise(goal, carried, equal))
 
 
-def least_work(lower: Lower) -> Work:
+def each_kind(lower: Lower) -> Pools:
+    """Every kind alone, and the path between every two nodes."""
+    inventory = lower.inventory
+    by_node = _by_node(lower)
+    wires = [
+        Wire(source, target, inventory.path(source[0], target[0]).bytes_per_s)
+        for x, source in by_node.items() for y, target in by_node.items() if x != y
+    ]  # fmt: skip
+    return Pools([[kind] for kind in range(len(inventory.kinds))], np.array(inventory.counts, np.float64), wires)
+
+
+def each_breed(lower: Lower) -> Pools:
+    """Equal cards of all nodes together, and all paths between types that have no node in common: others need no link."""
+    inventory, by_node = lower.inventory, _by_node(lower)
+    kinds: dict[int, list[int]] = {}
+    for kind, breed in enumerate(inventory.breed_of):
+        kinds.setdefault(breed, []).append(kind)
+    nodes = [{inventory.kinds[kind].node for kind in same} for same in kinds.values()]
+    wires = [
+        Wire([a], [b], sum(inventory.path(by_node[x][0], by_node[y][0]).bytes_per_s for x in nodes[a] for y in nodes[b]))
+        for a in range(len(nodes)) for b in range(len(nodes)) if not nodes[a] & nodes[b]
+    ]  # fmt: skip
+    cards = np.array([sum(inventory.counts[kind] for kind in same) for same in kinds.values()], np.float64)
+    return Pools(list(kinds.values()), cards, wires)
+
+
+def _by_node(lower: Lower) -> dict[str, list[int]]:
+    """Kinds of each node."""
+    found: dict[str, list[int]] = {}
+    for place, kind in enumerate(lower.inventory.kinds):
+        found.setdefault(kind.node, []).append(place)
+    return found
+
+
+def least_work(lower: Lower, pools: Pools) -> Work:
     """See ``Work``."""
     deduce, sample = lower.estimator.deduce, lower.estimator.sample
     layers = deduce.model.num_layers
@@ -75,7 +135,7 @@ def least_work(lower: Lower) -> Work:
         steps = min(tp * layers * _step_work(decode.table, row, most) for tp, row in rows)
         by_breed.append((prompts, steps * sample.steps))
     number = {breed: place for place, breed in enumerate(breeds)}
-    places = [number[kind.breed] for kind in deduce.inventory.kinds]
+    places = [number[deduce.inventory.kinds[same[0]].breed] for same in pools.kinds]
     limits = sample.strata_limits
     able = (fastest_prefill <= limits.ttft_s) & (fastest_step <= limits.tpot_s)
     able &= fastest_prefill + sample.steps * fastest_step <= limits.e2e_s
@@ -107,44 +167,33 @@ def _step_work(table: StageTable, row: int, most: float) -> float:
     return float((seconds / sizes).min())
 
 
-def _carried(lower: Lower, work: Work) -> Rows:
-    """What cards and links carry of ``z[a, b, r]``: the part of stratum r prefilled on kind a and decoded on kind b."""
-    sample, counts = lower.estimator.sample, lower.inventory.counts
-    a, b, r = _axes(lower, len(work.attainable))
+def _carried(lower: Lower, work: Work, pools: Pools) -> Rows:
+    """What cards and links carry of ``z[a, b, r]``: the part of stratum r prefilled on pool a and decoded on pool b."""
+    sample, cards = lower.estimator.sample, pools.cards
+    a, b, r = _axes(pools, len(work.attainable))
     index, weight = np.arange(len(a)), sample.rate_per_s / len(work.attainable)
-    cards = np.array(counts, dtype=np.float64)
     prefill_s, decode_s = weight * work.prefill_s[a, r] / cards[a], weight * work.decode_s[b, r] / cards[b]
-    working = Rows(np.append(a, b), np.append(index, index), np.append(prefill_s, decode_s), np.ones(len(counts)))
-    links = []
-    for source, target in _links(lower):
+    working = Rows(np.append(a, b), np.append(index, index), np.append(prefill_s, decode_s), np.ones(len(cards)))
+    kv_bytes, links = _kv_bytes_per_token(lower), []
+    for source, target, bytes_per_s in pools.wires:
         on = np.flatnonzero(np.isin(a, source) & np.isin(b, target))
-        seconds = _wire_s_per_token(lower, source[0], target[0])
-        links.append(Rows(np.zeros(len(on), np.int64), on, weight * sample.prompts[r[on]] * seconds, np.ones(1)))
+        seconds = weight * sample.prompts[r[on]] * kv_bytes / bytes_per_s
+        links.append(Rows(np.zeros(len(on), np.int64), on, seconds, np.ones(1)))
     return stacked(working, *links)
 
 
-def _served(lower: Lower, strata: int) -> Rows:
+def _served(pools: Pools, strata: int) -> Rows:
     """The part of each stratum that is served, at most all of it."""
-    _, _, r = _axes(lower, strata)
+    _, _, r = _axes(pools, strata)
     return Rows(r, np.arange(len(r)), np.ones(len(r)), np.ones(strata))
 
 
-def _axes(lower: Lower, strata: int) -> tuple[Ints, Ints, Ints]:
-    kinds = len(lower.inventory.kinds)
-    a, b, r = (axis.ravel() for axis in np.indices((kinds, kinds, strata)))
+def _axes(pools: Pools, strata: int) -> tuple[Ints, Ints, Ints]:
+    a, b, r = (axis.ravel() for axis in np.indices((len(pools.kinds), len(pools.kinds), strata)))
     return a, b, r
 
 
-def _links(lower: Lower) -> list[tuple[list[int], list[int]]]:
-    """(kinds of the source node, kinds of the target node) of every path between two nodes."""
-    by_node: dict[str, list[int]] = {}
-    for place, kind in enumerate(lower.inventory.kinds):
-        by_node.setdefault(kind.node, []).append(place)
-    return [(source, target) for x, source in by_node.items() for y, target in by_node.items() if x != y]
-
-
-def _wire_s_per_token(lower: Lower, source: int, target: int) -> float:
-    """Seconds that all layers' KV of a token take between two nodes, with the tightest codec allowed."""
+def _kv_bytes_per_token(lower: Lower) -> float:
+    """Of all layers, with the tightest codec allowed."""
     bits = min(codec.bits_per_value for codec in lower.estimator.passages.codecs)
-    model = lower.estimator.deduce.model
-    return model.kv_bytes_per_token(bits) / lower.inventory.path(source, target).bytes_per_s
+    return lower.estimator.deduce.model.kv_bytes_per_token(bits)
