@@ -49,6 +49,7 @@ def line() -> Space[int, int]:
         worth=float,
         neighbours=neighbours,
         shortlist=lambda places: places,
+        around=None,
         fresh=lambda rng: int(rng.integers(len(HEIGHTS))),
         cross=lambda a, b, _: (a + b) // 2,
         choices=(3, 5),

@@ -95,6 +95,21 @@ def test_from_one_start_there_is_one_walk() -> None:
     assert found[0] == found[1]
 
 
+def test_all_neighbours_of_the_best_are_looked_at_once_when_chance_finds_nothing() -> None:
+    asked: list[int] = []
+
+    def around(place: int, _rng: np.random.Generator) -> list[int]:
+        asked.append(place)
+        return [place, 8] if place == 2 else [place - 1, place]
+
+    outcome = tabu_search(
+        [0], lambda place, *_: [place + 1] if place < 2 else [1], HEIGHTS.__getitem__, after_steps(30), around=around,
+        parameters=Parameters(stale=2, patience=9), rng=np.random.default_rng(0),
+    )  # fmt: skip
+    assert outcome.best == 8  # which no other way leads to
+    assert asked == [2, 8]
+
+
 def test_bad_parameters_are_refused() -> None:
     with pytest.raises(ValueError, match="neighbours must be at least 1"):
         Parameters(neighbours=0)

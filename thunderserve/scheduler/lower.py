@@ -76,9 +76,14 @@ class Lower:
             return False
         return all(self.estimator.deduce(group) is not None for group in solution)
 
-    def shortlist(self, solutions: Sequence[Solution]) -> list[Solution]:
-        """The most promising by estimate."""
-        return sorted((one for one in solutions if self.estimate(one) is not None), key=self.promise)[: self.keep]
+    def able(self, solution: Solution) -> bool:
+        """Whether the solution is feasible and can be estimated."""
+        return self.feasible(solution) and self.estimate(solution) is not None
+
+    def shortlist(self, solutions: Sequence[Solution], keep: int | None = None) -> list[Solution]:
+        """The ``keep`` most promising by estimate."""
+        able = (one for one in solutions if self.estimate(one) is not None)
+        return sorted(able, key=self.promise)[: keep or self.keep]
 
     def promise(self, solution: Solution) -> tuple[float, float, Solution]:
         """Sorts the best estimate first."""

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from thunderserve.policy import Problem
+from thunderserve.scheduler.around import looking_around
 from thunderserve.scheduler.decompose import at_share, joined, parts_of, shares
 from thunderserve.scheduler.estimate import Estimate
 from thunderserve.scheduler.headroom import CALM, headroom, lifted
@@ -53,6 +54,8 @@ class Settings:
     """Finalists whose flows are corrected by simulation; none where flows are uniform."""
     headroom: bool = True
     """Where nearly all requests meet their limits, search for the plan under which the load could rise farthest."""
+    thorough: bool = True
+    """Look at all neighbours of the best solution when a walk has gone on without gain."""
     starts: int = 8
     """Other solutions than the clustered one, the best by estimate, that the search may start from."""
     ends_s: float = math.inf
@@ -121,9 +124,8 @@ def other_starts(lower: Lower, settings: Settings, first: Solution) -> list[Solu
     """The most promising solutions with the groups of ``first``, or with some of them joined."""
     if settings.init == "random" or Phase.PREFILL not in settings.phases:
         return []
-    found = pipelined([group.cards for group in first], lower.leaning, lower.feasible)
-    able = [one for one in found if one != first and lower.estimate(one) is not None]
-    return sorted(able, key=lower.promise)[: settings.starts]
+    found = pipelined([group.cards for group in first], lower.leaning, lower.able, lower.promise)
+    return sorted((one for one in found if one != first), key=lower.promise)[: settings.starts]
 
 
 def climb(
@@ -143,6 +145,7 @@ def climb(
         parameters=settings.parameters,
         rng=np.random.default_rng(settings.seed),
         shortlist=lower.shortlist,
+        around=looking_around(lower, settings.phases) if settings.thorough else None,
         watch=lambda step: watch(step, load),
     )
 
@@ -242,11 +245,12 @@ def _by_parts(lower: Lower, settings: Settings, last: Sequence[Simulation], watc
 
 
 def _for_part(settings: Settings, number: int, parts: int) -> Settings:
-    """The settings for one part: its own seed, less patience, an even share of the time that is left."""
+    """The settings for one part: its own seed, less patience and care, an even share of the time that is left."""
     now_s = settings.clock()
     return replace(
         settings,
         seed=(*settings.seed, number),
+        thorough=False,
         stop=any_of(settings.stop, without_gain(PART_NO_GAIN)),
         ends_s=now_s + (settings.ends_s - now_s) / (parts - number),
     )

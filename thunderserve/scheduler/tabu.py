@@ -36,6 +36,8 @@ class Comparable(Protocol):
 
 V = TypeVar("V", bound=Comparable)
 Objective = Callable[[S], V]
+Around = Callable[[S, Rng], Sequence[S]]
+"""All feasible neighbours worth a simulation."""
 Shortlist = Callable[[Sequence[S]], Sequence[S]]
 """Drops candidates that a cheap estimate rules out; keeps at least one."""
 
@@ -56,6 +58,8 @@ class Parameters:
     """Starts, the best of those given, that are walked from."""
     rung: int = 3
     """Steps of every walk before the better half goes on."""
+    stale: int = 3
+    """Steps without gain after which all neighbours of a walk's best solution are looked at, once."""
 
     def __post_init__(self) -> None:
         for name in ("neighbours", "patience", "shake", "walks", "rung"):
@@ -119,6 +123,7 @@ def tabu_search(
     parameters: Parameters = DEFAULT_PARAMETERS,
     rng: Rng,
     shortlist: Shortlist[S] = keep_all,
+    around: Around[S] | None = None,
     watch: Callable[[Step[S, V]], None] = lambda _: None,
 ) -> Outcome[S, V]:
     """Search from the best ``starts``. ``objective`` is called once a solution. Raises ValueError without a start."""
@@ -129,16 +134,23 @@ def tabu_search(
     best = _best_of(known)
     turns = _turns(_walks_from(known, parameters), parameters.rung, known)
     step = since_best = 0
+    seen_all: set[S] = set()
     while not stop(progress := Progress(step, len(known), time.perf_counter() - began, since_best, known[best])):
         walk = next(turns)
         restarted = walk.since_restart >= parameters.patience
         if restarted:
             walk.current, walk.since_restart = _shaken(walk.best, neighbours, parameters.shake, rng), 0
-        origin = walk.current
-        near = neighbours(origin, parameters.neighbours, rng)
-        # What has been scored costs nothing, so the shortlist is for the others alone.
-        fresh = [one for one in near if one not in known]
-        promising = shortlist(fresh) if fresh else fresh
+        if around is not None and walk.since_restart >= parameters.stale and walk.best not in seen_all:
+            origin = walk.best
+            seen_all.add(origin)
+            near = around(origin, rng)
+            promising = [one for one in near if one not in known]
+        else:
+            origin = walk.current
+            near = neighbours(origin, parameters.neighbours, rng)
+            # What has been scored costs nothing, so the shortlist is for the others alone.
+            fresh = [one for one in near if one not in known]
+            promising = shortlist(fresh) if fresh else fresh
         known.update({candidate: objective(candidate) for candidate in promising})
         candidates = [one for one in near if one in known]
         # Aspiration: a tabu solution has been scored before, so it can beat the best only if scores tie or it is the best.

@@ -29,6 +29,7 @@ class Tabu:
             parameters=self.parameters,
             rng=rng,
             shortlist=space.shortlist,
+            around=space.around,
         )
 
 

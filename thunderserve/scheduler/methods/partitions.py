@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from thunderserve.scheduler.around import looking_around
 from thunderserve.scheduler.lower import Lower
 from thunderserve.scheduler.methods.space import Space
 from thunderserve.scheduler.methods.traits import Traits
@@ -44,6 +45,7 @@ def space_of(lower: Lower, phases: Phases, first: Solution) -> Space[Solution, S
         worth=lambda score: score.attainment + TIE * min(score.capacity_per_s / rate_per_s, 10.0),
         neighbours=neighbours,
         shortlist=lower.shortlist,
+        around=looking_around(lower, phases),
         fresh=fresh,
         cross=cross,
         choices=(2,) * (len(order) - 1) + (len(phases),) * len(order),

@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol
 
 from thunderserve.scheduler.methods.ledger import Ledger, V
 from thunderserve.scheduler.stops import Stop
-from thunderserve.scheduler.tabu import Neighbours, Objective, Outcome, Rng, S, Shortlist
+from thunderserve.scheduler.tabu import Around, Neighbours, Objective, Outcome, Rng, S, Shortlist
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class Space(Generic[S, V]):
     neighbours: Neighbours[S]
     shortlist: Shortlist[S]
     """Drops candidates that a cheap estimate rules out; they do not count as evaluations, but take their seconds."""
+    around: Around[S] | None
+    """All neighbours of a solution that are worth scoring, for a method that looks at them all; None: too many to."""
     fresh: Callable[[Rng], S]
     """A random solution."""
     cross: Callable[[S, S, Rng], S | None]
