@@ -13,6 +13,7 @@ from thunderserve.scheduler.estimate import Estimate
 from thunderserve.scheduler.headroom import CALM, HALVINGS, LIFTED, STRIDE, WANTED, headroom, lifted
 from thunderserve.scheduler.lower import Lower
 from thunderserve.scheduler.moves import SPLIT
+from thunderserve.scheduler.race import Race
 from thunderserve.scheduler.sample import further
 from thunderserve.scheduler.score import Score, Simulation
 from thunderserve.scheduler.search import other_starts, run, start
@@ -73,6 +74,18 @@ def test_what_does_not_reach_the_best_so_far_is_not_measured_further(
     assert headroom(last, estimate, least=reach * 1.1) == 0.0
     assert headroom(last, estimate, least=reach) == pytest.approx(reach, rel=FINEST - 1)
     assert lower.simulation.simulated == before  # measured on requests of its own
+
+
+def test_a_start_that_is_calm_on_the_short_trace_alone_raises_no_load(lower: Lower, starts: list[Solution]) -> None:
+    """The short trace ends before the queues of an overloaded plan have grown."""
+    best, multiple = lower.needed(starts[1]), 1.0
+    assert lower.race.long is not None
+    while (busier := lower.race.long.at(multiple)).attainment(best) > (CALM + LIFTED) / 2:
+        multiple *= FINEST
+    assert lower.simulation.attainment(best) >= CALM
+    assert busier.attainment(best) >= LIFTED
+    lucky = replace(lower, race=Race(lower.race.short, busier))
+    assert lifted(lucky, starts[1:2], lambda: False) == (lucky, 1.0)
 
 
 def test_a_search_among_plans_that_all_attain_everything_runs_where_they_do_not(
@@ -190,7 +203,7 @@ def test_a_last_choice_that_is_tied_asks_for_headroom(
 
 
 def test_where_plans_that_carry_more_attain_too_little_the_load_that_was_asked_for_is_searched_too() -> None:
-    problem = make_problem("cloud-32", "llama-30b", 10.0)
+    problem = make_problem("cloud-32", "llama-30b", 12.0)
     heard: list[float] = []
     found = run(problem, SMALL.lower(problem), SMALL.settings(problem), lambda _, load: heard.append(load))
     assert len(found.outcomes) == len(found.loads) == 2

@@ -32,7 +32,7 @@ def looking_around(lower: Lower, phases: Phases) -> Callable[[Solution, Rng], li
 
 
 def around(solution: Solution, phases: Phases, most: int, rng: Rng) -> list[Solution]:
-    """Different neighbours that can serve, in order; of more than ``most`` so many, drawn. Their groups may not hold the model."""
+    """Different neighbours that can serve, in order; of more than ``most`` so many, drawn. Groups may not hold the model."""
     found = list(dict.fromkeys(one for one in _all(solution, phases) if one != solution and serves(one)))
     if len(found) <= most:
         return found

@@ -59,7 +59,7 @@ def lifted(lower: Lower, starts: Sequence[Solution], over: Callable[[], bool]) -
 
     That is the load asked for, unless a start meets the limits of nearly all requests there.
     """
-    calm = [one for one in starts if lower.simulation.attainment(lower.needed(one)) >= CALM]
+    calm = [one for one in starts if _calm(lower, lower.needed(one))]
     longer = lower.race.long or lower.race.short
     multiple = 1.0
     for one in calm:
@@ -67,6 +67,11 @@ def lifted(lower: Lower, starts: Sequence[Solution], over: Callable[[], bool]) -
             break
         multiple = max(multiple, headroom([longer], lower.needed(one), least=multiple, wanted=LIFTED))
     return (at_share(lower, multiple), multiple) if multiple > 1 else (lower, 1.0)
+
+
+def _calm(lower: Lower, estimate: Estimate) -> bool:
+    """Whether nearly all requests of both traces meet their limits: the short one, which ends before queues grow, is kind."""
+    return lower.simulation.attainment(estimate) >= CALM and lower.race.whole(estimate).attainment >= CALM
 
 
 def _attainment(simulations: Sequence[Simulation], estimate: Estimate, multiple: float) -> float:

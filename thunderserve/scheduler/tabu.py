@@ -140,6 +140,7 @@ def tabu_search(
         restarted = walk.since_restart >= parameters.patience
         if restarted:
             walk.current, walk.since_restart = _shaken(walk.best, neighbours, parameters.shake, rng), 0
+        promising: Sequence[S]
         if around is not None and walk.since_restart >= parameters.stale and walk.best not in seen_all:
             origin = walk.best
             seen_all.add(origin)
