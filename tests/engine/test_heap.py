@@ -47,3 +47,17 @@ def test_steps_find_the_memory_of_the_last_one() -> None:
 def test_a_users_own_setting_is_left_alone() -> None:
     listens, _ = run("kept", MALLOC_TRIM_THRESHOLD_="100000")
     assert listens == "False"
+
+
+def test_what_loading_needed_can_be_given_back() -> None:
+    program = """
+import numpy as np
+from thunderserve.engine.heap import give_back, keep_freed
+keep_freed()
+pages = lambda: int(open("/proc/self/statm").read().split()[1])
+a = np.ones(20_000_000); kept = bytearray(200_000); del a
+before = pages(); assert give_back(); print(before - pages())
+"""
+    clean = {name: value for name, value in os.environ.items() if name not in USERS_OWN}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=clean)
+    assert int(done.stdout) * os.sysconf("SC_PAGESIZE") > 100e6

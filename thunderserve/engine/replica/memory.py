@@ -24,7 +24,10 @@ class KvMemory(Protocol):
 
 
 class PagedMemory:
-    """Blocks of ``block_tokens`` tokens for ``layers``, on one device; layers have the numbers that the model gives them."""
+    """Blocks of ``block_tokens`` tokens for ``layers``, on one device; layers have the numbers that the model gives them.
+
+    All of it is written once, so that a machine with too little memory says so at the start and not under load.
+    """
 
     def __init__(
         self,
@@ -38,8 +41,8 @@ class PagedMemory:
     ) -> None:
         shape = (blocks, block_tokens, heads, dim)
         self.block_tokens = block_tokens
-        self._keys = {layer: torch.zeros(shape, dtype=dtype, device=device) for layer in layers}
-        self._values = {layer: torch.zeros(shape, dtype=dtype, device=device) for layer in layers}
+        self._keys = {layer: torch.empty(shape, dtype=dtype, device=device).zero_() for layer in layers}
+        self._values = {layer: torch.empty(shape, dtype=dtype, device=device).zero_() for layer in layers}
         self._arrays = {layer: (_array(self._keys[layer]), _array(self._values[layer])) for layer in layers}
 
     def layer(self, layer: int) -> tuple[Tensor, Tensor]:

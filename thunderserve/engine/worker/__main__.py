@@ -9,6 +9,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from thunderserve.engine.heap import give_back
 from thunderserve.engine.messages import VERSION, Hello
 from thunderserve.engine.options import WorkerOptions
 from thunderserve.engine.process import settle
@@ -48,6 +49,7 @@ def serve(options: WorkerOptions, start_s: float) -> None:
     model = computer_of(options, others)
     wire_dtype = getattr(torch, options.wire_dtype or options.dtype)
     warm_up(model, options, wire_dtype)
+    give_back()
     blocks = options.blocks or max(1, options.kv_bytes // (model.kv_bytes_per_token * options.block_tokens))
     memory = model.memory(blocks, options.block_tokens)
     context = min(options.max_context or model.max_context, model.max_context)
