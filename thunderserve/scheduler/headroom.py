@@ -54,14 +54,16 @@ def headroom(
     return low
 
 
-def lifted(lower: Lower, starts: Sequence[Solution], over: Callable[[], bool]) -> tuple[Lower, float]:
-    """The lower level at the load to search at, and the multiple of the asked one that it is.
+def lifted(
+    lower: Lower, starts: Sequence[Solution], over: Callable[[], bool], least: float = 1.0
+) -> tuple[Lower, float]:
+    """The lower level at the load to search at, and the multiple of the asked one that it is: ``least`` or more.
 
     That is the load asked for, unless a start meets the limits of nearly all requests there.
     """
     calm = [one for one in starts if _calm(lower, lower.needed(one))]
     longer = lower.race.long or lower.race.short
-    multiple = 1.0
+    multiple = least
     for one in calm:
         if over():
             break

@@ -180,6 +180,10 @@ def _searched(lower: Lower, settings: Settings, first: Solution, last: Sequence[
     limited = replace(settings, stop=any_of(settings.stop, in_time))
     starts = [first, *other_starts(lower, settings, first)]
     higher, load = lifted(lower, starts, settings.over) if settings.headroom else (lower, 1.0)
+    if load > 1:
+        # Where all starts meet all limits, closed forms rank them by a capacity that knows none: asked again under load.
+        starts = list(dict.fromkeys([*starts, *other_starts(higher, settings, first)]))
+        higher, load = lifted(lower, starts, settings.over, load)
     outcome, known = _finalists(higher, limited, starts, last, watch, load)
     outcomes, loads = [outcome], [load]
     if load > 1:
