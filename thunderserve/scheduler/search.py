@@ -128,6 +128,19 @@ def other_starts(lower: Lower, settings: Settings, first: Solution) -> list[Solu
     return sorted((one for one in found if one != first), key=lower.promise)[: settings.starts]
 
 
+def starts_of(lower: Lower, settings: Settings, first: Solution) -> tuple[list[Solution], Lower, float]:
+    """All starts, the lower level at the load to search at, and the multiple of the asked load that it is.
+
+    Where all starts meet all limits, closed forms rank them by a capacity that knows none: they are asked again under load.
+    """
+    starts = [first, *other_starts(lower, settings, first)]
+    higher, load = lifted(lower, starts, settings.over) if settings.headroom else (lower, 1.0)
+    if load > 1:
+        starts = list(dict.fromkeys([*starts, *other_starts(higher, settings, first)]))
+        higher, load = lifted(lower, starts, settings.over, load)
+    return starts, higher, load
+
+
 def climb(
     lower: Lower,
     settings: Settings,
@@ -178,12 +191,7 @@ def _searched(lower: Lower, settings: Settings, first: Solution, last: Sequence[
     now_s = settings.clock()
     in_time = at_time(now_s + (1 - LAST_SHARE) * (settings.ends_s - now_s), settings.clock)
     limited = replace(settings, stop=any_of(settings.stop, in_time))
-    starts = [first, *other_starts(lower, settings, first)]
-    higher, load = lifted(lower, starts, settings.over) if settings.headroom else (lower, 1.0)
-    if load > 1:
-        # Where all starts meet all limits, closed forms rank them by a capacity that knows none: asked again under load.
-        starts = list(dict.fromkeys([*starts, *other_starts(higher, settings, first)]))
-        higher, load = lifted(lower, starts, settings.over, load)
+    starts, higher, load = starts_of(lower, settings, first)
     outcome, known = _finalists(higher, limited, starts, last, watch, load)
     outcomes, loads = [outcome], [load]
     if load > 1:

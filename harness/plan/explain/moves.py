@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from harness.plan.explain import names
 from harness.plan.explain.pages import Grid, Section, grid
 from harness.plan.make import Search
+from thunderserve.scheduler.around import CLOSEST
 from thunderserve.scheduler.lower import Lower
 from thunderserve.scheduler.solution import Group, Solution
+from thunderserve.scheduler.tabu import DEFAULT_PARAMETERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,8 +70,9 @@ def tried(search: Search, lower: Lower, starts: Sequence[Solution]) -> Section:
             best = step.progress.best
     words = (
         f"{len(steps)} steps. Each samples {search.system.neighbours} neighbours, estimates them in closed form, simulates the "
-        f"best {search.system.simulate}, and moves to the best of these that is not tabu. Steps that found a better solution "
-        "than any before (ties in attainment are decided by capacity, then price):"
+        f"best {search.system.simulate}, and moves to the best of these that is not tabu. After {DEFAULT_PARAMETERS.stale} steps "
+        f"without gain all neighbours of a walk's best are estimated, once, and the best {CLOSEST} simulated. Steps that found a "
+        "better solution than any before (ties in attainment are decided by capacity, then price):"
     )
     columns = ("step", "move", "groups that went", "groups that came", "in SLO, %", "capacity, req/s")
     blocks = (words, grid(columns, _thinned(rows)), "Moves by kind:", _by_kind(counts))

@@ -104,7 +104,8 @@ def others(lower: Lower, found: list[Solution]) -> Section:
     score = lower.score(best)
     words = (
         "The same groups under other cuts, and with decode groups joined into deeper pipelines, are starts as well: the "
-        f"{len(found)} best by estimate. Of these the best in simulation is {names.solution(lower.inventory, best)}: "
+        f"{len(found)} best by estimate, of a beam search through the joins. Of these the best in simulation is "
+        f"{names.solution(lower.inventory, best)}: "
         f"{score.attainment * 100:.1f} %. The search walks from the {DEFAULT_PARAMETERS.walks} best starts in turn, "
         f"{DEFAULT_PARAMETERS.rung} steps each; then the better half goes on, until one is left."
     )

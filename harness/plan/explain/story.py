@@ -14,9 +14,8 @@ from harness.plan.loss import Loss
 from harness.plan.make import Made
 from harness.plan.table import workload_of
 from harness.sweep.cells import label
-from thunderserve.scheduler.decompose import at_share
 from thunderserve.scheduler.lower import Lower
-from thunderserve.scheduler.search import other_starts
+from thunderserve.scheduler.search import starts_of
 from thunderserve.spec.errors import SpecError
 
 
@@ -30,16 +29,17 @@ def tell(made: Made, verdict: Verdict, loss: Loss | None = None, *, seed: int = 
     problem = verdict.case.problem(seed)
     lower = search.system.lower(problem)
     first = start.first_solution(search, lower, seed)
-    others = other_starts(lower, search.system.settings(problem), first)
-    lifted = at_share(lower, search.found.loads[-1]) if search.found.loads[-1] > 1 else lower
+    starts, lifted, _ = starts_of(lower, search.system.settings(problem), first)
+    if search.found.loads[-1] == 1:  # the steps told are those at the asked load
+        lifted = lower
     sections = [
         question(verdict, lower),
         start.cards_and_links(lower),
         start.clusters(lower),
         start.phases(search, lower, first),
-        *([start.others(lower, others)] if others else []),
-        *([start.load(search, lower, lifted, [first, *others])] if lifted is not lower else []),
-        moves.tried(search, lifted, [first, *others]),
+        *([start.others(lower, starts[1:])] if starts[1:] else []),
+        *([start.load(search, lower, lifted, starts)] if lifted is not lower else []),
+        moves.tried(search, lifted, starts),
         configurations.weighed(lower, search.found.estimate),
         transfers.by_pair(lower, verdict),
         program.solved(lower, search.found.estimate),
