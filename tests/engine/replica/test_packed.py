@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from thunderserve.engine.replica import packed
-from thunderserve.engine.replica.packed import PackedLinear, emulates, pack
+from thunderserve.engine.replica.packed import EXACT, PackedLinear, emulates, pack, padded
 
 CPU = torch.device("cpu")
 
 
 @settings(max_examples=30, deadline=None)
-@given(rows=st.integers(1, 80), inputs=st.integers(1, 70), outputs=st.integers(1, 300), bias=st.booleans())
+@given(rows=st.integers(1, 300), inputs=st.integers(1, 70), outputs=st.integers(1, 300), bias=st.booleans())
 def test_products_are_those_of_the_plain_layer(rows: int, inputs: int, outputs: int, bias: bool) -> None:
     torch.manual_seed(rows * 7919 + inputs)
     plain = nn.Linear(inputs, outputs, bias=bias)
@@ -29,7 +29,7 @@ def test_products_are_those_of_the_plain_layer(rows: int, inputs: int, outputs: 
 
 @pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU has no bfloat16 instructions")
 @settings(max_examples=30, deadline=None)
-@given(rows=st.integers(1, 80), inputs=st.integers(1, 70), outputs=st.integers(1, 300), bias=st.booleans())
+@given(rows=st.integers(1, 300), inputs=st.integers(1, 70), outputs=st.integers(1, 300), bias=st.booleans())
 def test_products_in_bfloat16_are_rounded_once(rows: int, inputs: int, outputs: int, bias: bool) -> None:
     torch.manual_seed(rows * 7919 + inputs)
     plain = nn.Linear(inputs, outputs, bias=bias, dtype=torch.bfloat16)
@@ -93,3 +93,11 @@ def test_only_a_cpu_without_its_instructions_emulates_bfloat16() -> None:
     assert not emulates(torch.float32, CPU)
     assert not emulates(torch.bfloat16, torch.device("cuda"))
     assert emulates(torch.bfloat16, CPU) is not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def test_rows_are_padded_to_few_numbers_and_by_little() -> None:
+    numbers = [padded(rows) for rows in range(1, 4097)]
+    assert numbers[:EXACT] == list(range(1, EXACT + 1))
+    assert all(0 <= more - rows <= rows / 16 for rows, more in enumerate(numbers, start=1))
+    assert numbers == sorted(numbers)
+    assert len(set(numbers)) < 250
