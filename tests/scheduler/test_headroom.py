@@ -203,7 +203,7 @@ def test_a_last_choice_that_is_tied_asks_for_headroom(
 
 
 def test_where_plans_that_carry_more_attain_too_little_the_load_that_was_asked_for_is_searched_too() -> None:
-    problem = make_problem("cloud-32", "llama-30b", 12.0)
+    problem = make_problem("cloud-32", "llama-30b", 11.75)
     heard: list[float] = []
     lower = SMALL.lower(problem)
     found = run(problem, lower, SMALL.settings(problem), lambda _, load: heard.append(load))
@@ -212,5 +212,4 @@ def test_where_plans_that_carry_more_attain_too_little_the_load_that_was_asked_f
     assert found.loads[0] > found.loads[1] == 1
     assert found.parts == 1
     higher = lower.race.whole(lower.needed(found.outcomes[0].best)).attainment
-    assert higher < CALM
-    assert found.searched > higher
+    assert found.searched >= CALM > higher

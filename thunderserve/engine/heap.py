@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """``M_TRIM_THRESHOLD`` and ``M_MMAP_THRESHOLD`` of glibc's malloc.h."""
@@ -21,18 +22,21 @@ def keep_freed() -> bool:
     """Tell the allocator of this process; say whether it listens. Nothing is done where it is not glibc's."""
     if any(name in os.environ for name in USERS_OWN):
         return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):
-        return False
-    return bool(mallopt(_MMAP_THRESHOLD, KEPT_BYTES)) and bool(mallopt(_TRIM_THRESHOLD, KEPT_BYTES))
+    mallopt = _of_libc("mallopt")
+    return mallopt is not None and all(mallopt(name, KEPT_BYTES) for name in (_MMAP_THRESHOLD, _TRIM_THRESHOLD))
 
 
 def give_back() -> bool:
     """Return what is free now to the kernel, as after loading weights; say whether there was a way (glibc)."""
+    trim = _of_libc("malloc_trim")
+    if trim is not None:
+        trim(0)
+    return trim is not None
+
+
+def _of_libc(name: str) -> Callable[..., int] | None:
     try:
-        trim = ctypes.CDLL(None).malloc_trim
+        found: Callable[..., int] = getattr(ctypes.CDLL(None), name)
     except (OSError, AttributeError, TypeError):
-        return False
-    trim(0)
-    return True
+        return None
+    return found

@@ -40,12 +40,11 @@ def around(solution: Solution, phases: Phases, most: int, rng: Rng) -> list[Solu
 
 
 def _all(solution: Solution, phases: Phases) -> Iterator[Solution]:
-    for pair in _once(solution, combinations(range(len(solution)), 2)):
-        whole = together(*(solution[place].cards for place in pair))
-        yield from (replaced(solution, pair, (Group(phase, whole),)) for phase in phases)
-        yield from _dealt(solution, pair, whole, phases)
-    for single in _once(solution, ((place,) for place in range(len(solution)))):
-        yield from _dealt(solution, single, solution[single[0]].cards, phases)
+    for size in (2, 1):
+        for old in _once(solution, combinations(range(len(solution)), size)):
+            whole = together(*(solution[place].cards for place in old))
+            yield from (replaced(solution, old, (Group(phase, whole),)) for phase in phases)
+            yield from _dealt(solution, old, whole, phases)
 
 
 def _once(solution: Solution, places: Iterator[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
@@ -72,6 +71,4 @@ def _dealt(solution: Solution, old: tuple[int, ...], whole: Cards, phases: Phase
 
 def _numbers(count: int, before: set[int]) -> list[int]:
     """How many cards of a kind one side may get: all, none, as before, or what leaves it or the other an even number."""
-    return sorted(
-        {0, count, *before, *(count - one for one in before), *range(0, count, 2), *range(count % 2, count, 2)}
-    )
+    return sorted({0, count, *before, *range(0, count, 2), *range(count % 2, count, 2)})

@@ -140,18 +140,17 @@ def tabu_search(
         restarted = walk.since_restart >= parameters.patience
         if restarted:
             walk.current, walk.since_restart = _shaken(walk.best, neighbours, parameters.shake, rng), 0
-        promising: Sequence[S]
-        if around is not None and walk.since_restart >= parameters.stale and walk.best not in seen_all:
+        look = around if walk.since_restart >= parameters.stale and walk.best not in seen_all else None
+        if look is not None:
             origin = walk.best
             seen_all.add(origin)
-            near = around(origin, rng)
-            promising = [one for one in near if one not in known]
+            near = look(origin, rng)
         else:
             origin = walk.current
             near = neighbours(origin, parameters.neighbours, rng)
-            # What has been scored costs nothing, so the shortlist is for the others alone.
-            fresh = [one for one in near if one not in known]
-            promising = shortlist(fresh) if fresh else fresh
+        # What has been scored costs nothing, so the shortlist is for the others alone; what is looked around for is one.
+        fresh = [one for one in near if one not in known]
+        promising = shortlist(fresh) if fresh and look is None else fresh
         known.update({candidate: objective(candidate) for candidate in promising})
         candidates = [one for one in near if one in known]
         # Aspiration: a tabu solution has been scored before, so it can beat the best only if scores tie or it is the best.
