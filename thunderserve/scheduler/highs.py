@@ -28,7 +28,7 @@ def maximise(c: Floats, upper: Rows, equal: Rows | None = None) -> float:
     solved: Any = linprog(-c, A_ub=_matrix(upper, len(c)), b_ub=upper.right, method="highs", **equations)
     if solved.status != 0:
         raise ValueError(f"the linear program has no optimum: {solved.message}")
-    return -float(solved.fun)
+    return 0.0 - float(solved.fun)  # no negative zero
 
 
 def _matrix(rows: Rows, columns: int) -> Any:

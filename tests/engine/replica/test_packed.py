@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from thunderserve.engine.replica import packed
-from thunderserve.engine.replica.packed import EXACT, PackedLinear, emulates, pack, padded
+from thunderserve.engine.replica.packed import PackedLinear, emulates, pack
 
 CPU = torch.device("cpu")
 
@@ -93,11 +93,3 @@ def test_only_a_cpu_without_its_instructions_emulates_bfloat16() -> None:
     assert not emulates(torch.float32, CPU)
     assert not emulates(torch.bfloat16, torch.device("cuda"))
     assert emulates(torch.bfloat16, CPU) is not torch.ops.mkldnn._is_mkldnn_bf16_supported()
-
-
-def test_rows_are_padded_to_few_numbers_and_by_little() -> None:
-    numbers = [padded(rows) for rows in range(1, 4097)]
-    assert numbers[:EXACT] == list(range(1, EXACT + 1))
-    assert all(0 <= more - rows <= rows / 16 for rows, more in enumerate(numbers, start=1))
-    assert numbers == sorted(numbers)
-    assert len(set(numbers)) < 250

@@ -16,6 +16,7 @@ from thunderserve.engine.replica.attention import Batch
 from thunderserve.engine.replica.memory import PagedMemory
 from thunderserve.engine.replica.model import decode_of
 from thunderserve.engine.replica.packed import pack, warn_if_emulated
+from thunderserve.engine.replica.rows import widened
 from thunderserve.engine.replica.sampling import choose
 from thunderserve.engine.replica.sizes import sizes_of
 from thunderserve.engine.replica.step import Packed
@@ -75,13 +76,15 @@ class Part:
     def _forward(self, step: Packed, memory: PagedMemory) -> Tensor | None:
         """Logits of ``step.rows`` on the last stage; before it, activations for the next one."""
         batch = Batch(step, memory, self._tensor(step.slots), self._decode)
-        common = {"position_ids": self._tensor(step.positions)[None], "use_cache": False, "paged": batch}
+        positions = widened(step.positions, self.device)
+        common = {"position_ids": positions, "use_cache": False, "paged": batch}
         if self._wires.first:
-            common["input_ids"] = self._tensor(step.tokens)[None]
+            common["input_ids"] = widened(step.tokens, self.device)
         else:
-            common["inputs_embeds"] = self._wires.receive(len(step.tokens), self.sizes.hidden, self.dtype)[None]
+            common["inputs_embeds"] = self._wires.receive(positions.numel(), self.sizes.hidden, self.dtype)[None]
         if self._wires.last:
-            logits: Tensor = self._model(logits_to_keep=self._tensor(step.rows), **common).logits[0]
+            rows = widened(step.rows, self.device)[0]
+            logits: Tensor = self._model(logits_to_keep=rows, **common).logits[0, : len(step.rows)]
             return logits
         self._wires.pass_on(self._model.base_model(**common).last_hidden_state[0])
         return None

@@ -47,9 +47,10 @@ def paged_attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, *, scaling: float | None = None,
     sliding_window: int | None = None, softcap: float | None = None, paged: Batch | None = None, **_: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
-    """See transformers' ``AttentionInterface``: query (1, heads, tokens, dim), key and value (1, KV heads, tokens, dim).
+    """See transformers' ``AttentionInterface``: query (1, heads, rows, dim), key and value (1, KV heads, rows, dim).
 
-    Returns (1, tokens, heads, dim). Raises ValueError for what it cannot do, rather than compute something else.
+    Returns (1, rows, heads, dim), zero in rows behind the step's tokens. Raises ValueError for what it cannot do, rather
+    than compute something else.
     """
     if paged is None or attention_mask is not None:
         raise ValueError("this attention serves packed batches only: call the model with paged=Batch(...) and no mask")
@@ -58,12 +59,14 @@ def paged_attention(
     layer, step = int(module.layer_idx), paged.step
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     window = sliding_window or 0
-    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    tokens = len(step.tokens)
+    q, k, v = (x[0, :, :tokens].transpose(0, 1) for x in (query, key, value))
     paged.memory.write(layer, paged.slots, k, v)
     if paged.seen is not None:
         paged.seen(layer, k, v)
     decoding = len(step.lengths)
-    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    out = q.new_empty((query.shape[2], *q.shape[1:]))
+    out[tokens:] = 0
     if decoding:
         out[:decoding] = paged.decode(q[:decoding], paged, layer, scale, window)
     for span in step.spans:

@@ -12,6 +12,7 @@ from thunderserve.engine.replica import attention
 from thunderserve.engine.replica.attention import Batch, Compiled, Decode, Flash, Seen, gathered
 from thunderserve.engine.replica.memory import PagedMemory
 from thunderserve.engine.replica.packed import pack, warn_if_emulated
+from thunderserve.engine.replica.rows import widened
 from thunderserve.engine.replica.sampling import choose
 from thunderserve.engine.replica.sizes import sizes_of
 from thunderserve.engine.replica.step import Step
@@ -55,14 +56,13 @@ class Model:
         """Compute a step; return one token for each of ``step.sampled``. ``seen`` is shown each layer's new keys and values."""
         packed = step.packed(memory.block_tokens)
         slots = torch.from_numpy(packed.slots).to(self.device)
-        rows = torch.from_numpy(packed.rows).to(self.device)
         found = self._model(
-            input_ids=torch.from_numpy(packed.tokens).to(self.device)[None],
-            position_ids=torch.from_numpy(packed.positions).to(self.device)[None],
-            use_cache=False, logits_to_keep=rows, paged=Batch(packed, memory, slots, self._decode, seen),
+            input_ids=widened(packed.tokens, self.device), position_ids=widened(packed.positions, self.device),
+            use_cache=False, logits_to_keep=widened(packed.rows, self.device)[0],
+            paged=Batch(packed, memory, slots, self._decode, seen),
         )  # fmt: skip
-        logits: Tensor = found.logits[0]
-        return choose(logits, packed.draws) if len(rows) else []
+        logits: Tensor = found.logits[0, : len(packed.rows)]
+        return choose(logits, packed.draws) if len(logits) else []
 
     def stop(self) -> None:
         """See ``Computer``: nothing was started."""

@@ -15,8 +15,6 @@ import torch
 from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
-EXACT = 64
-"""Up to so many rows, as a step that decodes has, none is added."""
 
 
 class PackedLinear(nn.Module):
@@ -33,23 +31,8 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., rows, inputs) to (..., rows, outputs)."""
-        rows = x.shape[-2]
-        more = padded(rows) - rows
-        wide = nn.functional.pad(x, (0, 0, 0, more)) if more else x
-        found: Tensor = torch.ops.mkldnn._linear_pointwise(wide, self._weight, self._bias, "none", [], "")
-        return found[..., :rows, :] if more else found
-
-
-def padded(rows: int) -> int:
-    """How many rows are multiplied where there are ``rows``: a few per cent more at most, and few different numbers.
-
-    The library makes machine code for every new number of rows and keeps it for good: half a megabyte for each shape of a
-    matrix, so that a worker would grow with every new length of a prompt.
-    """
-    if rows <= EXACT:
-        return rows
-    step = max(1 << (rows.bit_length() - 6), 4)
-    return -(-rows // step) * step
+        found: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
+        return found
 
 
 def pack(model: Any, dtype: torch.dtype, device: torch.device) -> int:
