@@ -48,6 +48,9 @@ class Pair(NamedTuple):
     seed: int
     simulated: dict[str, float]
     real: dict[str, float]
+    pace: float | None = None
+    """Seconds of the real steps over what the cost model says for the very same steps; None where they were not noted. What
+    of an error is left when this is 1 is the simulator's; the rest is the profile's, or of a machine that had other work."""
 
     def error(self, name: str) -> float:
         """(simulated - real) / real."""
@@ -73,8 +76,11 @@ def _pair(ours: CellResult, theirs: CellResult) -> Pair:
     axes = theirs.axes
     if ours.facts.workload_hash != theirs.facts.workload_hash:
         raise ValueError(f"cells {ours.id} and {theirs.id} were not fed the same requests")
-    seen = [{name: one(saved(cell.folder)[0]) for name, one in MEASURES.items()} for cell in (ours, theirs)]
-    return Pair(axes.system, axes.workload, axes.rate_per_s, axes.seed, *seen)
+    simulated, real = ({name: one(saved(cell.folder)[0]) for name, one in MEASURES.items()} for cell in (ours, theirs))
+    counters = theirs.facts.counters
+    expected_s = counters.get("step_model_s", 0.0)
+    pace = counters["step_s"] / expected_s if expected_s > 0 else None
+    return Pair(axes.system, axes.workload, axes.rate_per_s, axes.seed, simulated, real, pace)
 
 
 class Summary(NamedTuple):
@@ -109,14 +115,23 @@ def print_fidelity(found: list[Pair], console: Console) -> None:
         box=None,
         padding=(0, 1, 0, 0),
     )
-    for heading in ("system", "req/s", "TTFT, s", "", "TPOT, ms", "", "tok/s", ""):
-        table.add_column(heading, justify="left" if heading == "system" else "right", no_wrap=True)
+    for heading in ("system", "req/s", "TTFT, s", "", "TPOT, ms", "", "tok/s", "", "steps"):
+        is_name = heading == "system"  # it may be long, and is broken rather than a number
+        table.add_column(heading, justify="left" if is_name else "right", no_wrap=not is_name, overflow="fold")
     for pair in found:
         cells = []
         for name, scale, digits in (("mean TTFT", 1, 2), ("mean TPOT", 1e3, 1), ("tokens/s", 1, 0)):
             cells += [f"{pair.real[name] * scale:.{digits}f}", f"{100 * pair.error(name):+.0f} %"]
+        cells.append("" if pair.pace is None else f"{100 * (pair.pace - 1):+.0f} %")
         table.add_row(escape(pair.system), "replay" if pair.rate_per_s is None else f"{pair.rate_per_s:g}", *cells)
     console.print(table)
+    if paces := [pair.pace for pair in found if pair.pace is not None]:
+        low, middle, high = (100 * (float(one) - 1) for one in (min(paces), np.median(paces), max(paces)))
+        console.print(
+            f"steps: their real seconds against the cost model's for the very same steps, median {middle:+.1f} % ({low:+.0f} to "
+            f"{high:+.0f}); far from 0, the machine had another pace than when it was profiled, or other work",
+            highlight=False,
+        )
     table = Table(title=f"absolute error over {len(found)} cells", title_justify="left")
     for heading in ("measure", "median", "worst", "median with its sign"):
         table.add_column(heading, justify="left" if heading == "measure" else "right")
@@ -130,10 +145,11 @@ def as_csv(found: Iterable[Pair]) -> str:
     stream = io.StringIO()
     table = csv.writer(stream, lineterminator="\n")
     head = [f"{name}, {side}" for name in MEASURES for side in ("simulated", "real", "error")]
-    table.writerow(["system", "workload", "rate_per_s", "seed", *head])
+    table.writerow(["system", "workload", "rate_per_s", "seed", *head, "steps, real/cost model"])
     for pair in found:
         values = [(pair.simulated[name], pair.real[name], pair.error(name)) for name in MEASURES]
-        table.writerow([*pair[:4], *(f"{value:.6g}" for three in values for value in three)])
+        pace = "" if pair.pace is None else f"{pair.pace:.6g}"
+        table.writerow([*pair[:4], *(f"{value:.6g}" for three in values for value in three), pace])
     return stream.getvalue()
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thunderserve.cost.alone import Alone
-from thunderserve.cost.evaluate import decode_s, lin, prefill_s
+from thunderserve.cost.evaluate import Shape, batch_s, decode_s, lin, prefill_s
 from thunderserve.cost.step_table import StepTable
 from thunderserve.spec.trace import Trace
 
@@ -41,6 +41,20 @@ def test_prefill_by_hand() -> None:
     assert alone.ttft_s[0] == pytest.approx(stages.sum() + 0.004 + 201e-5)
     assert np.isnan(alone.tpot_s[0])
     assert alone.e2e_s[0] == alone.ttft_s[0]
+
+
+def test_a_mixed_step_by_hand() -> None:
+    # Two sequences decode over 501 keys, and 100 tokens of a prompt follow 50: 102 tokens and 100 * 50 + 5,050 pairs.
+    stages = batch_s(TABLE, Shape(2, 501, ((100, 50),), 2))
+    assert stages[0] == pytest.approx(0.001 + 0.111 + 0.0015 + 0.0005 + 0.010050)
+    assert stages[1] == pytest.approx(0.002 + 0.222 + 0.004 + 0.0005 + 0.020100)
+
+
+@given(st.integers(1, 300), st.integers(1, 20), st.integers(1, 3000))
+def test_a_step_of_one_kind_is_that_kind_s(prompt: int, batch: int, keys: int) -> None:
+    assert batch_s(TABLE, Shape(0, 0, ((prompt, 0),), 1)) == pytest.approx(prefill_s(TABLE, np.array([prompt]))[:, 0])
+    decoding = batch_s(TABLE, Shape(batch, keys, (), batch))
+    assert decoding == pytest.approx(decode_s(TABLE, batch, np.array([keys]))[:, 0])
 
 
 @given(st.integers(1, 300), st.integers(2, 200))

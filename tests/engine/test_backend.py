@@ -9,6 +9,8 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from thunderserve.backend import Deployment
+from thunderserve.cost.codec import CodecSpeed
+from thunderserve.cost.step_table import StepTable
 from thunderserve.engine.backend import Real, prompt_of
 from thunderserve.engine.checkpoint.tiny import tiny
 from thunderserve.serving.records import Status
@@ -84,6 +86,30 @@ def test_a_trace_is_served_in_real_time(model: ModelSpec, plan: Plan) -> None:
             assert (ahead_s > 0).any()
         else:
             assert (ahead_s < 0.02).all()  # a client hears of its token a little later
+
+
+class Known:
+    """A cost source whose steps take a second and half a second more a token."""
+
+    def step_table(self, *_: object, **__: object) -> StepTable:
+        one, two = np.array([1]), np.array([1, 2])
+        nothing = np.zeros((1, 1))
+        return StepTable(
+            fixed_s=np.ones(1), token_knots=two, token_s=np.array([[0.5, 1.0]]), logit_knots=one, logit_s=nothing,
+            batch_knots=one, context_knots=one, decode_s=np.zeros((1, 1, 1)), chunk_knots=one, pair_s=nothing,
+            chunk_s=np.zeros(1), hop_s=np.zeros(1), hop_s_per_token=np.zeros(1),
+        )  # fmt: skip
+
+    def codec_speed(self, codec: KvCodec) -> CodecSpeed:
+        raise NotImplementedError
+
+
+def test_steps_are_held_against_the_cost_model(model: ModelSpec) -> None:
+    counters = Real(Known()).serve(Deployment(split(RAW), load_cluster("local-2"), model), TRACE).counters
+    # Every prompt token is computed once, and of an answer all but its last; no warm-up is among them.
+    tokens = TRACE.prompt_tokens.sum() + (TRACE.output_tokens - 1).sum()
+    assert counters["step_model_s"] == pytest.approx(counters["steps"] + 0.5 * tokens)
+    assert 0 < counters["step_s"] < counters["steps"]
 
 
 def test_a_token_that_the_model_does_not_have_is_refused_and_harms_nobody(model: ModelSpec) -> None:

@@ -29,7 +29,7 @@ def seen(one: Records) -> dict[str, float]:
 
 PAIRS = [
     Pair("a[b=c]", "w", 1.0, 0, seen(records([1, 3], [3, 5])), seen(records([1, 1], [3, 3]))),
-    Pair("a", "w", 2.0, 0, seen(records([1, 1], [5, 5])), seen(records([2, 2], [4, 4]))),
+    Pair("a", "w", 2.0, 0, seen(records([1, 1], [5, 5])), seen(records([2, 2], [4, 4])), pace=1.125),
 ]
 
 
@@ -50,6 +50,17 @@ def test_errors_are_relative_to_what_is_real() -> None:
     assert summary["tokens/s"].bias == pytest.approx(((3 / 5 - 1) + (4 / 5 - 1)) / 2)
 
 
+def test_a_long_name_is_broken_before_a_number_is(capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.console import Console
+
+    fidelity.print_fidelity(
+        [PAIRS[1]._replace(system="thunderserve[codec=16bit,transfer=layerwise]")], Console(width=80)
+    )
+    printed = capsys.readouterr().out
+    assert all(words in printed for words in ("req/s", "TTFT, s", "TPOT, ms", "-50 %", "+12 %"))
+    assert "…" not in printed
+
+
 def test_table_and_figure_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from rich.console import Console
 
@@ -58,9 +69,11 @@ def test_table_and_figure_are_written(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "+100 %" in printed
     assert "a[b=c]" in printed
     assert "…" not in printed
-    lines = fidelity.as_csv(PAIRS).splitlines()
+    assert "median +12.5 % (+12 to +12)" in printed.replace("\n", " ")
+    lines = fidelity.as_csv(PAIRS).replace('"', "").splitlines()
     assert len(lines) == 3
     assert lines[1].startswith("a[b=c],w,1.0,0,2,1,1")
+    assert [line.rpartition(",")[2] for line in lines] == [" real/cost model", "", "1.125"]
     pytest.importorskip("matplotlib")
     drawn = fidelity.draw(PAIRS, tmp_path / "fidelity", "origin")
     assert [path.stat().st_size > 1000 for path in drawn] == [True, True, True]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from thunderserve.cost.step_table import Floats, Ints, StepTable
@@ -34,12 +36,42 @@ def prefill_s(table: StepTable, prompt_tokens: Ints) -> Floats:
 def decode_s(table: StepTable, batch: int, keys: Floats | Ints) -> Floats:
     """(S, N) busy seconds of each stage for steps in which ``batch`` sequences read ``keys`` keys in all."""
     size = np.array([batch], dtype=np.float64)
+    flat = table.fixed_s[:, None] + lin(table.token_knots, table.token_s, size)
+    return flat + lin(table.logit_knots, table.logit_s, size) + _attention_s(table, batch, keys)
+
+
+class Shape(NamedTuple):
+    """What one step computes."""
+
+    decodes: int
+    """Sequences that decode."""
+    keys: int
+    """That they read in all, each counting its new token."""
+    chunks: tuple[tuple[int, int], ...]
+    """Of prompts: new tokens, and tokens before them."""
+    sampled: int
+    """Tokens that come out."""
+
+
+def batch_s(table: StepTable, step: Shape) -> Floats:
+    """(S,) busy seconds of each stage for any step."""
+    tokens = step.decodes + sum(new for new, _ in step.chunks)
+    total: Floats = table.fixed_s + lin(table.token_knots, table.token_s, np.array([tokens]))[:, 0]
+    total = total + lin(table.logit_knots, table.logit_s, np.array([step.sampled]))[:, 0]
+    if step.decodes:
+        total = total + _attention_s(table, step.decodes, np.array([step.keys]))[:, 0]
+    for new, past in step.chunks:
+        pairs = new * past + new * (new + 1) / 2
+        total = total + table.chunk_s + pairs * lin(table.chunk_knots, table.pair_s, np.array([new]))[:, 0]
+    return total
+
+
+def _attention_s(table: StepTable, batch: int, keys: Floats | Ints) -> Floats:
+    size = np.array([batch], dtype=np.float64)
     rows = [
         lin(table.batch_knots, table.decode_s[:, :, column], size)[:, 0] for column in range(len(table.context_knots))
     ]
-    attention = lin(table.context_knots, np.stack(rows, axis=1), keys)
-    flat = table.fixed_s[:, None] + lin(table.token_knots, table.token_s, size)
-    return flat + lin(table.logit_knots, table.logit_s, size) + attention
+    return lin(table.context_knots, np.stack(rows, axis=1), keys)
 
 
 def step_latency_s(table: StepTable, stage_s: Floats, tokens: Floats | Ints) -> Floats:

@@ -17,10 +17,11 @@ from thunderserve.engine.checkpoint.locate import locate
 from thunderserve.engine.coordinator.coordinator import Coordinator
 from thunderserve.engine.front.contract import TooLong, Unavailable
 from thunderserve.engine.launch.launch import Launch
-from thunderserve.engine.launch.plan import Wishes
+from thunderserve.engine.launch.plan import Wishes, steps_file
 from thunderserve.engine.messages import Sampling
+from thunderserve.engine.steplog import expected_s, read_steps
 from thunderserve.serving.records import Records, Served
-from thunderserve.simulator.backend import limits_of
+from thunderserve.simulator.backend import limits_of, replica_setup
 from thunderserve.spec.trace import Trace
 
 DTYPES = {2: "bfloat16", 4: "float32"}
@@ -40,7 +41,7 @@ class Real:
     has as many KV blocks as the simulator gives it, so that both serve the same machine.
 
     Args:
-        costs: not used: here, steps take what they take.
+        costs: steps take what they take here; what the cost model says for the same steps is counted beside it.
     """
 
     costs: CostSource | None = None
@@ -50,7 +51,8 @@ class Real:
     """Serve a few requests before the first that counts."""
 
     def serve(self, deployment: Deployment, trace: Trace, *, series: bool = False) -> Served:  # noqa: ARG002
-        """See ``Backend``. Series are not recorded.
+        """See ``Backend``. Series are not recorded. Counters: ``step_s``, all seconds in steps, and ``step_model_s``, what
+        the cost model says for the very same steps.
 
         Raises:
             SpecError: the model or the plan is beyond this engine.
@@ -68,17 +70,33 @@ class Real:
             dtype=DTYPES[model.dtype_bytes], device=self.device, max_context=model.max_context,
             kv_bytes=int(blocks * model.kv_bytes_per_token(8 * model.dtype_bytes)),
         )  # fmt: skip
-        with tempfile.TemporaryDirectory(prefix="thunderserve-") as folder:
+        with tempfile.TemporaryDirectory(prefix="thunderserve-") as name:
+            folder = Path(name)
+            wishes = replace(wishes, steps=folder)
             launch = Launch(
-                plan, locate(model.name), Path(folder), name=model.name, cluster=deployment.cluster, wishes=wishes
+                plan, locate(model.name), folder, name=model.name, cluster=deployment.cluster, wishes=wishes
             )
             await launch.start()
             try:
                 if self.warm:
                     await warm(launch.coordinator, 4 * len(plan.replicas), model.vocab_size)
-                return await replay(launch.coordinator, trace, model.vocab_size)
+                warmed_s = time.time()
+                served = await replay(launch.coordinator, trace, model.vocab_size)
             finally:
                 await launch.stop()
+            return replace(served, counters=served.counters | self._steps(deployment, folder, warmed_s))
+
+    def _steps(self, deployment: Deployment, folder: Path, since_s: float) -> dict[str, float]:
+        """Counters of the steps after ``since_s``."""
+        found = {"steps": 0.0, "step_s": 0.0, "step_model_s": 0.0}
+        for index, replica in enumerate(deployment.plan.replicas):
+            steps = [one for one in read_steps(steps_file(folder, index)) if one.end_s > since_s]
+            found["steps"] += len(steps)
+            found["step_s"] += sum(one.seconds for one in steps)
+            if self.costs is not None:
+                table = replica_setup(deployment.model, replica, deployment.cluster, self.costs).table
+                found["step_model_s"] += expected_s(table, steps)
+        return found if self.costs is not None else {name: found[name] for name in ("steps", "step_s")}
 
 
 def prompt_of(request: int, tokens: int, vocabulary: int) -> tuple[int, ...]:

@@ -59,6 +59,8 @@ class WorkerOptions:
     reuse_prefixes: bool = True
     attention: Literal["auto", "sdpa", "flash"] = "auto"
     seed: int = 0
+    steps: str = ""
+    """A file that gets a line for every step; empty: none."""
     ranks: tuple[Rank, ...] = ()
     """Of a replica on several devices, stage by stage; the worker is rank 0 and starts the others. None: all on ``device``."""
 

@@ -33,6 +33,8 @@ class Wishes:
     """Of all flows; empty: the plan's."""
     way: Way | None = None
     """What all keys and values travel over, imitated; none: the links between the nodes of the plan's cluster, if it has one."""
+    steps: Path | None = None
+    """Folder for a file of its steps from each worker, see ``steps_file``; none: they are not written down."""
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -154,10 +156,16 @@ def options_of(
                 kv_bytes=wishes.kv_bytes,
                 max_context=wishes.max_context,
                 transfer=plan.transfer,
+                steps=str(steps_file(wishes.steps, index)) if wishes.steps is not None else "",
                 ranks=ranks if len(ranks) > 1 else (),
             )
         )
     return found
+
+
+def steps_file(folder: Path, replica: int) -> Path:
+    """Where a worker writes its steps down."""
+    return folder / f"steps-{replica}.jsonl"
 
 
 def ranks_of(replica: Replica, device: str, shares: Sequence[tuple[int, ...]]) -> tuple[Rank, ...]:

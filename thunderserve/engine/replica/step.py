@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from thunderserve.cost.evaluate import Shape
 from thunderserve.engine.messages import Sampling
 from thunderserve.engine.replica.sequence import Sequence
 from thunderserve.serving.blocks import blocks_for
@@ -78,6 +79,12 @@ class Step:
         """(sampled,) the packed rows whose logits give a token."""
         last = [part.stop - 1 for part in self.parts if part.ends]
         return np.array([*range(len(self.decoding)), *last], np.int64)
+
+    @property
+    def shape(self) -> Shape:
+        """What a cost model is asked."""
+        chunks = tuple((part.stop - part.start, part.past) for part in self.parts)
+        return Shape(len(self.decoding), int(self.lengths.sum()), chunks, len(self.sampled))
 
     def packed(self, block_tokens: int) -> Packed:
         """What is to be computed, without the sequences."""

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thunderserve.engine.heap import give_back
@@ -39,6 +40,7 @@ def serve(options: WorkerOptions, start_s: float) -> None:
     import torch
 
     from thunderserve.engine.replica.core import Replica
+    from thunderserve.engine.steplog import StepLog
     from thunderserve.engine.worker.arrivals import Arrivals
     from thunderserve.engine.worker.departures import Departures
     from thunderserve.engine.worker.line import Line
@@ -81,9 +83,12 @@ def serve(options: WorkerOptions, start_s: float) -> None:
             time.monotonic() - start_s,
         )
     )
+    log = StepLog(Path(options.steps)) if options.steps else None
     try:
-        Worker(model, memory, replica, line, departures, arrivals, wake).run()
+        Worker(model, memory, replica, line, departures, arrivals, wake, log).run()
     finally:
+        if log is not None:
+            log.close()
         departures.stop()
         arrivals.stop()
         line.close()

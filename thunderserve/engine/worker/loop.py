@@ -11,6 +11,7 @@ from thunderserve.engine.replica.computer import Computer
 from thunderserve.engine.replica.core import FullError, Replica, TooLongError
 from thunderserve.engine.replica.memory import KvMemory
 from thunderserve.engine.replica.step import Step
+from thunderserve.engine.steplog import StepLog, Stepped
 from thunderserve.engine.worker.arrivals import Arrivals
 from thunderserve.engine.worker.departures import Departures
 from thunderserve.engine.worker.line import Line
@@ -30,14 +31,16 @@ class Worker:
         line: to the coordinator.
         departures, arrivals: keys and values from and to other workers.
         wake: set whenever something has happened outside.
+        log: told of every step, where somebody wants to know.
     """
 
     def __init__(
         self, model: Computer, memory: KvMemory, replica: Replica, line: Line, departures: Departures, arrivals: Arrivals,
-        wake: threading.Event,
+        wake: threading.Event, log: StepLog | None = None,
     ) -> None:  # fmt: skip
         self._model, self._memory, self._replica, self._line = model, memory, replica, line
         self._departures, self._arrivals, self._wake = departures, arrivals, wake
+        self._log = log
         self._stopped = False
         self._busy_s = 0.0
 
@@ -75,7 +78,10 @@ class Worker:
         self._departures.computed(step)
         now_s = time.time()
         done = self._replica.complete(chosen, now_s)
-        self._busy_s += time.monotonic() - start_s
+        took_s = time.monotonic() - start_s
+        self._busy_s += took_s
+        if self._log is not None:
+            self._log.note(Stepped(now_s, took_s, step.shape))
         if done.tokens:
             self._line.say(Emitted(now_s, done.tokens))
         for token in done.tokens:
