@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -39,6 +39,10 @@ MEASURES: dict[str, Measure] = {
 """What is compared. With n requests a p99 is about the largest of n / 100 of them."""
 
 
+KINDS = ("prefill", "decode")
+"""Of steps: with tokens of a prompt, and without."""
+
+
 class Pair(NamedTuple):
     """One cell, simulated and real."""
 
@@ -48,9 +52,9 @@ class Pair(NamedTuple):
     seed: int
     simulated: dict[str, float]
     real: dict[str, float]
-    pace: float | None = None
-    """Seconds of the real steps over what the cost model says for the very same steps; None where they were not noted. What
-    of an error is left when this is 1 is the simulator's; the rest is the profile's, or of a machine that had other work."""
+    paces: dict[str, float]
+    """Of ``KINDS`` of steps, where they were noted: their real seconds over what the cost model says for the very same steps.
+    What of an error is left when all are 1 is the simulator's; the rest is the profile's, or of a machine with other work."""
 
     def error(self, name: str) -> float:
         """(simulated - real) / real."""
@@ -78,9 +82,12 @@ def _pair(ours: CellResult, theirs: CellResult) -> Pair:
         raise ValueError(f"cells {ours.id} and {theirs.id} were not fed the same requests")
     simulated, real = ({name: one(saved(cell.folder)[0]) for name, one in MEASURES.items()} for cell in (ours, theirs))
     counters = theirs.facts.counters
-    expected_s = counters.get("step_model_s", 0.0)
-    pace = counters["step_s"] / expected_s if expected_s > 0 else None
-    return Pair(axes.system, axes.workload, axes.rate_per_s, axes.seed, simulated, real, pace)
+    paces = {
+        kind: counters[f"{kind}_step_s"] / expected_s
+        for kind in KINDS
+        if (expected_s := counters.get(f"{kind}_step_model_s", 0.0)) > 0
+    }
+    return Pair(axes.system, axes.workload, axes.rate_per_s, axes.seed, simulated, real, paces)
 
 
 class Summary(NamedTuple):
@@ -115,23 +122,18 @@ def print_fidelity(found: list[Pair], console: Console) -> None:
         box=None,
         padding=(0, 1, 0, 0),
     )
-    for heading in ("system", "req/s", "TTFT, s", "", "TPOT, ms", "", "tok/s", "", "steps"):
+    for heading in ("system", "req/s", "TTFT, s", "", "TPOT, ms", "", "tok/s", "", *KINDS):
         is_name = heading == "system"  # it may be long, and is broken rather than a number
         table.add_column(heading, justify="left" if is_name else "right", no_wrap=not is_name, overflow="fold")
     for pair in found:
         cells = []
         for name, scale, digits in (("mean TTFT", 1, 2), ("mean TPOT", 1e3, 1), ("tokens/s", 1, 0)):
             cells += [f"{pair.real[name] * scale:.{digits}f}", f"{100 * pair.error(name):+.0f} %"]
-        cells.append("" if pair.pace is None else f"{100 * (pair.pace - 1):+.0f} %")
+        cells += [f"{100 * (pair.paces[kind] - 1):+.0f} %" if kind in pair.paces else "" for kind in KINDS]
         table.add_row(escape(pair.system), "replay" if pair.rate_per_s is None else f"{pair.rate_per_s:g}", *cells)
     console.print(table)
-    if paces := [pair.pace for pair in found if pair.pace is not None]:
-        low, middle, high = (100 * (float(one) - 1) for one in (min(paces), np.median(paces), max(paces)))
-        console.print(
-            f"steps: their real seconds against the cost model's for the very same steps, median {middle:+.1f} % ({low:+.0f} to "
-            f"{high:+.0f}); far from 0, the machine had another pace than when it was profiled, or other work",
-            highlight=False,
-        )
+    if words := _paces(found):
+        console.print(words, highlight=False)
     table = Table(title=f"absolute error over {len(found)} cells", title_justify="left")
     for heading in ("measure", "median", "worst", "median with its sign"):
         table.add_column(heading, justify="left" if heading == "measure" else "right")
@@ -140,16 +142,34 @@ def print_fidelity(found: list[Pair], console: Console) -> None:
     console.print(table)
 
 
+def _paces(found: Sequence[Pair]) -> str:
+    """What is to be known of the machine before an error is put down to the simulator."""
+    by_kind = {kind: [100 * (pair.paces[kind] - 1) for pair in found if kind in pair.paces] for kind in KINDS}
+    words = [
+        f"{kind} steps {float(np.median(paces)):+.1f} % ({min(paces):+.0f} to {max(paces):+.0f})"
+        for kind, paces in by_kind.items()
+        if paces
+    ]
+    if not words:
+        return ""
+    return (
+        f"Right: real seconds in steps against the cost model's for the very same steps, median of cells: {', '.join(words)}. "
+        "Far from 0, the machine had another pace than when it was profiled, or other work."
+    )
+
+
 def as_csv(found: Iterable[Pair]) -> str:
     """Every number of every pair."""
     stream = io.StringIO()
     table = csv.writer(stream, lineterminator="\n")
     head = [f"{name}, {side}" for name in MEASURES for side in ("simulated", "real", "error")]
-    table.writerow(["system", "workload", "rate_per_s", "seed", *head, "steps, real/cost model"])
+    table.writerow(
+        ["system", "workload", "rate_per_s", "seed", *head, *(f"{kind} steps, real/cost model" for kind in KINDS)]
+    )
     for pair in found:
         values = [(pair.simulated[name], pair.real[name], pair.error(name)) for name in MEASURES]
-        pace = "" if pair.pace is None else f"{pair.pace:.6g}"
-        table.writerow([*pair[:4], *(f"{value:.6g}" for three in values for value in three), pace])
+        paces = [f"{pair.paces[kind]:.6g}" if kind in pair.paces else "" for kind in KINDS]
+        table.writerow([*pair[:4], *(f"{value:.6g}" for three in values for value in three), *paces])
     return stream.getvalue()
 
 

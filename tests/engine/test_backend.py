@@ -108,8 +108,10 @@ def test_steps_are_held_against_the_cost_model(model: ModelSpec) -> None:
     counters = Real(Known()).serve(Deployment(split(RAW), load_cluster("local-2"), model), TRACE).counters
     # Every prompt token is computed once, and of an answer all but its last; no warm-up is among them.
     tokens = TRACE.prompt_tokens.sum() + (TRACE.output_tokens - 1).sum()
-    assert counters["step_model_s"] == pytest.approx(counters["steps"] + 0.5 * tokens)
-    assert 0 < counters["step_s"] < counters["steps"]
+    modelled_s = counters["prefill_step_model_s"] + counters["decode_step_model_s"]
+    assert modelled_s == pytest.approx(counters["steps"] + 0.5 * tokens)
+    assert 0 < counters["prefill_step_s"] < counters["prefill_step_model_s"]
+    assert 0 < counters["decode_step_s"] < counters["decode_step_model_s"]
 
 
 def test_a_token_that_the_model_does_not_have_is_refused_and_harms_nobody(model: ModelSpec) -> None:

@@ -19,7 +19,7 @@ from thunderserve.engine.front.contract import TooLong, Unavailable
 from thunderserve.engine.launch.launch import Launch
 from thunderserve.engine.launch.plan import Wishes, steps_file
 from thunderserve.engine.messages import Sampling
-from thunderserve.engine.steplog import expected_s, read_steps
+from thunderserve.engine.steplog import by_kind, expected_s, read_steps
 from thunderserve.serving.records import Records, Served
 from thunderserve.simulator.backend import limits_of, replica_setup
 from thunderserve.spec.trace import Trace
@@ -51,8 +51,9 @@ class Real:
     """Serve a few requests before the first that counts."""
 
     def serve(self, deployment: Deployment, trace: Trace, *, series: bool = False) -> Served:  # noqa: ARG002
-        """See ``Backend``. Series are not recorded. Counters: ``step_s``, all seconds in steps, and ``step_model_s``, what
-        the cost model says for the very same steps.
+        """See ``Backend``. Series are not recorded. Counters: ``prefill_step_s``, all seconds in steps
+        with tokens of a prompt, ``decode_step_s``, in others, and the same with ``_model_s``: what the cost model says for
+        the very same steps.
 
         Raises:
             SpecError: the model or the plan is beyond this engine.
@@ -88,15 +89,19 @@ class Real:
 
     def _steps(self, deployment: Deployment, folder: Path, since_s: float) -> dict[str, float]:
         """Counters of the steps after ``since_s``."""
-        found = {"steps": 0.0, "step_s": 0.0, "step_model_s": 0.0}
+        found = {"steps": 0.0}
         for index, replica in enumerate(deployment.plan.replicas):
             steps = [one for one in read_steps(steps_file(folder, index)) if one.end_s > since_s]
+            table = (
+                replica_setup(deployment.model, replica, deployment.cluster, self.costs).table if self.costs else None
+            )
             found["steps"] += len(steps)
-            found["step_s"] += sum(one.seconds for one in steps)
-            if self.costs is not None:
-                table = replica_setup(deployment.model, replica, deployment.cluster, self.costs).table
-                found["step_model_s"] += expected_s(table, steps)
-        return found if self.costs is not None else {name: found[name] for name in ("steps", "step_s")}
+            for kind, own in by_kind(steps).items():
+                counted = {f"{kind}_step_s": sum(one.seconds for one in own)}
+                if table is not None:
+                    counted[f"{kind}_step_model_s"] = expected_s(table, own)
+                found |= {name: found.get(name, 0.0) + seconds for name, seconds in counted.items()}
+        return found
 
 
 def prompt_of(request: int, tokens: int, vocabulary: int) -> tuple[int, ...]:

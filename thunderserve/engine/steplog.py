@@ -53,6 +53,14 @@ def read_steps(path: Path) -> list[Stepped]:
     return found
 
 
+def by_kind(steps: Iterable[Stepped]) -> dict[str, list[Stepped]]:
+    """``prefill``: those with tokens of a prompt; ``decode``: the others."""
+    found: dict[str, list[Stepped]] = {"prefill": [], "decode": []}
+    for step in steps:
+        found["prefill" if step.shape.chunks else "decode"].append(step)
+    return found
+
+
 def expected_s(table: StepTable, steps: Iterable[Stepped]) -> float:
     """Seconds that the cost model says for the same steps, one after the other."""
     total = 0.0
