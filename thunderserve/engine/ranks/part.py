@@ -16,7 +16,7 @@ from thunderserve.engine.replica.attention import Batch
 from thunderserve.engine.replica.memory import PagedMemory
 from thunderserve.engine.replica.model import decode_of
 from thunderserve.engine.replica.packed import pack, warn_if_emulated
-from thunderserve.engine.replica.rows import widened
+from thunderserve.engine.replica.rows import Rows
 from thunderserve.engine.replica.sampling import choose
 from thunderserve.engine.replica.sizes import sizes_of
 from thunderserve.engine.replica.step import Packed
@@ -47,7 +47,7 @@ class Part:
         if self.sizes.heads % self._rank.of:
             raise ValueError(f"{self._rank.of} ranks cannot divide the {self.sizes.heads} KV heads of the model")
         self._model = load(options.model, config, self._rank, wires, self.dtype, attention.NAME)
-        pack(self._model, self.dtype, self.device)
+        self._rows = Rows(self.device, pack(self._model, self.dtype, self.device))
         self._decode = decode_of(options.attention, self.device, self.dtype)
 
     def memory(self, blocks: int, block_tokens: int) -> PagedMemory:
@@ -76,14 +76,14 @@ class Part:
     def _forward(self, step: Packed, memory: PagedMemory) -> Tensor | None:
         """Logits of ``step.rows`` on the last stage; before it, activations for the next one."""
         batch = Batch(step, memory, self._tensor(step.slots), self._decode)
-        positions = widened(step.positions, self.device)
+        positions = self._rows.widened(step.positions)
         common = {"position_ids": positions, "use_cache": False, "paged": batch}
         if self._wires.first:
-            common["input_ids"] = widened(step.tokens, self.device)
+            common["input_ids"] = self._rows.widened(step.tokens)
         else:
             common["inputs_embeds"] = self._wires.receive(positions.numel(), self.sizes.hidden, self.dtype)[None]
         if self._wires.last:
-            rows = widened(step.rows, self.device)[0]
+            rows = self._rows.widened(step.rows)[0]
             logits: Tensor = self._model(logits_to_keep=rows, **common).logits[0, : len(step.rows)]
             return logits
         self._wires.pass_on(self._model.base_model(**common).last_hidden_state[0])

@@ -12,7 +12,7 @@ from thunderserve.engine.replica import attention
 from thunderserve.engine.replica.attention import Batch, Compiled, Decode, Flash, Seen, gathered
 from thunderserve.engine.replica.memory import PagedMemory
 from thunderserve.engine.replica.packed import pack, warn_if_emulated
-from thunderserve.engine.replica.rows import widened
+from thunderserve.engine.replica.rows import Rows
 from thunderserve.engine.replica.sampling import choose
 from thunderserve.engine.replica.sizes import sizes_of
 from thunderserve.engine.replica.step import Step
@@ -39,7 +39,7 @@ class Model:
             folder, config=config, dtype=self.dtype, attn_implementation=attention.NAME
         )
         self._model = model.to(self.device).eval()
-        pack(self._model, self.dtype, self.device)
+        self._rows = Rows(self.device, pack(self._model, self.dtype, self.device))
         self._sizes = sizes_of(config)
         self.layers, self.vocabulary = self._sizes.layers, self._sizes.vocabulary
         self.max_context = self._sizes.max_context
@@ -57,8 +57,8 @@ class Model:
         packed = step.packed(memory.block_tokens)
         slots = torch.from_numpy(packed.slots).to(self.device)
         found = self._model(
-            input_ids=widened(packed.tokens, self.device), position_ids=widened(packed.positions, self.device),
-            use_cache=False, logits_to_keep=widened(packed.rows, self.device)[0],
+            input_ids=self._rows.widened(packed.tokens), position_ids=self._rows.widened(packed.positions),
+            use_cache=False, logits_to_keep=self._rows.widened(packed.rows)[0],
             paged=Batch(packed, memory, slots, self._decode, seen),
         )  # fmt: skip
         logits: Tensor = found.logits[0, : len(packed.rows)]
