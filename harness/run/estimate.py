@@ -8,21 +8,14 @@ from typing import Any
 
 from harness.run import sweep
 from harness.run.drive import Prepared, usual_workers
+from harness.run.expected import CELL_S, expected_s
 from harness.run.progress import duration
 from harness.run.world import World
 from harness.store import atomic
 from harness.store.layout import Store
-from harness.sweep import backends
-from harness.sweep.cells import Job
 
 PLAN_S = 3.0
 """Assumed for a plan while none of the sweep has been timed; planners that simulate take seconds."""
-CELL_S = 0.1
-"""Assumed for a cell, beside its requests."""
-REQUESTS_PER_S = 100_000.0
-"""Assumed simulation speed."""
-START_S = 15.0
-"""Assumed for starting the workers of a real engine and ending them."""
 PROBES = 14
 """Rates a capacity search tries, about: up to ten doublings and six halvings."""
 
@@ -37,9 +30,7 @@ def outlook(ready: Prepared, workers: int | None) -> dict[str, Any]:
     used = min(workers or usual_workers(work.serve), max(len(work.serve), 1))
     plan_s, cell_s, measured = _timings(ready.store)
     requests = sum(job.schedule.requests for job in work.serve) * probes
-    serving_s = len(work.serve) * cell_s if measured else len(work.serve) * probes * CELL_S + requests / REQUESTS_PER_S
-    if not measured:
-        serving_s += probes * sum(_real_s(job) for job in work.serve)
+    serving_s = len(work.serve) * cell_s if measured else probes * sum(expected_s(job) for job in work.serve)
     return {
         "name": ready.resolved.sweep.name,
         "results": str(ready.store.folder),
@@ -68,13 +59,6 @@ def outlook(ready: Prepared, workers: int | None) -> dict[str, Any]:
             for name in ("system", "backend", "cluster", "catalogue", "model", "workload", "rate_per_s", "seed")
         },
     }
-
-
-def _real_s(job: Job) -> float:
-    """What a real engine needs for a cell: to start, and as long as the requests come."""
-    if not backends.in_real_time(job.cell.backend.name):
-        return 0.0
-    return START_S + job.schedule.requests / max(job.schedule.planned_rate_per_s, 1e-9)
 
 
 def _timings(store: Store) -> tuple[float, float, bool]:

@@ -37,6 +37,10 @@ class Tally:
     planned: int = 0
     running: Sequence[str] = ()
     """What is in hand, in words."""
+    work: float = 0.0
+    """Of the cells to do, in any unit, where one may take a thousand times as long as another; 0: all are alike."""
+    worked: float = 0.0
+    """Of it, done or failed."""
     started_s: float = field(default_factory=time.monotonic)
 
     @property
@@ -55,7 +59,9 @@ class Tally:
         """``about 2 min left``, once that can be told."""
         if self.left == 0:
             return "nothing left"
-        return f"about {duration(self.left / self.per_s)} left" if self.per_s > 0 else "time left unknown"
+        passed_s = time.monotonic() - self.started_s
+        worked, rest = (self.worked, self.work - self.worked) if self.work else (self.done + self.failed, self.left)
+        return f"about {duration(passed_s * rest / worked)} left" if worked > 0 else "time left unknown"
 
     def words(self) -> str:
         """``12/48 done (4 found), 2 running, 0 failed, 3.1 cells/s, about 12 s left``."""

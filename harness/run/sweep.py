@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.run import cell as cells
 from harness.run.executor import Executor, Outcome
+from harness.run.expected import expected_s
 from harness.run.progress import Progress, Tally
 from harness.run.tasks import JudgeAgain, MakePlan, ServeCell, Task
 from harness.run.world import World
@@ -100,6 +101,7 @@ class Runner:
 
     def __post_init__(self) -> None:
         self.tally = Tally(len(self.work.jobs), found=len(self.work.done), failed=len(self.work.failed))
+        self.tally.work = sum(map(expected_s, (*self.work.serve, *self.work.judge)))
         self._behind: dict[str, list[Job]] = defaultdict(list)
 
     def run(self) -> Tally:
@@ -140,12 +142,14 @@ class Runner:
             self._fail(job, outcome)
         else:
             self.tally.done += 1
+            self.tally.worked += expected_s(job)
             if self.store.failure(job.id).is_dir():
                 atomic.discard(self.store.failure(job.id))
             self.watch(job)
 
     def _fail(self, job: Job, outcome: Outcome) -> None:
         self.tally.failed += 1
+        self.tally.worked += expected_s(job)
         self.progress.say(f"failed: {outcome.task.verb} {job.cell.words}: {outcome.error}")
         with atomic.folder(self.store.failure(job.id)) as draft:
             atomic.draft_json(draft / "failure.json", failure(job, outcome))

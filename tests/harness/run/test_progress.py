@@ -21,6 +21,14 @@ def test_the_counts_in_words() -> None:
     assert Tally(5, found=5).words().endswith("nothing left")
 
 
+def test_cells_that_take_longer_count_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress.time, "monotonic", lambda: 90.0)
+    half_way = Tally(
+        36, done=18, work=100.0, worked=90.0, started_s=0.0
+    )  # real cells first, then the same ones simulated
+    assert half_way.left_words == "about 10 s left"
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"), [(0.42, "0.4 s"), (42, "42 s"), (200, "3 min 20 s"), (7500, "2 h 5 min"), (0, "0.0 s")]
 )
