@@ -1,4 +1,4 @@
-"""What a cell is expected to take before any was timed: next to nothing when simulated, as long as its requests come when real."""
+"""What a cell is expected to take before any was timed: little when simulated, as long as its requests come when real."""
 
 from __future__ import annotations
 
