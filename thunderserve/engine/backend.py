@@ -92,9 +92,9 @@ class Real:
         found = {"steps": 0.0}
         for index, replica in enumerate(deployment.plan.replicas):
             steps = [one for one in read_steps(steps_file(folder, index)) if one.end_s > since_s]
-            table = (
-                replica_setup(deployment.model, replica, deployment.cluster, self.costs).table if self.costs else None
-            )
+            table = None
+            if self.costs is not None:
+                table = replica_setup(deployment.model, replica, deployment.cluster, self.costs).table
             found["steps"] += len(steps)
             for kind, own in by_kind(steps).items():
                 counted = {f"{kind}_step_s": sum(one.seconds for one in own)}

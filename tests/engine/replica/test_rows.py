@@ -38,6 +38,9 @@ def test_added_rows_are_zero() -> None:
     wide = PLAIN.widened(np.arange(1, 102))
     assert wide.shape == (1, 104)
     assert wide[0].tolist() == [*range(1, 102), 0, 0, 0]
+    activations = torch.ones(2, 5)
+    assert PACKED.padded(activations).tolist() == [[1.0] * 5] * 2 + [[0.0] * 5] * 2
+    assert PLAIN.padded(activations).shape == (2, 5)
 
 
 def computed(model: Model) -> tuple[list[list[int]], torch.Tensor, set[int]]:

@@ -76,17 +76,19 @@ class Part:
     def _forward(self, step: Packed, memory: PagedMemory) -> Tensor | None:
         """Logits of ``step.rows`` on the last stage; before it, activations for the next one."""
         batch = Batch(step, memory, self._tensor(step.slots), self._decode)
-        positions = self._rows.widened(step.positions)
-        common = {"position_ids": positions, "use_cache": False, "paged": batch}
+        tokens = len(step.tokens)
+        common = {"position_ids": self._rows.widened(step.positions), "use_cache": False, "paged": batch}
         if self._wires.first:
             common["input_ids"] = self._rows.widened(step.tokens)
         else:
-            common["inputs_embeds"] = self._wires.receive(positions.numel(), self.sizes.hidden, self.dtype)[None]
+            common["inputs_embeds"] = self._rows.padded(self._wires.receive(tokens, self.sizes.hidden, self.dtype))[
+                None
+            ]
         if self._wires.last:
             rows = self._rows.widened(step.rows)[0]
             logits: Tensor = self._model(logits_to_keep=rows, **common).logits[0, : len(step.rows)]
             return logits
-        self._wires.pass_on(self._model.base_model(**common).last_hidden_state[0])
+        self._wires.pass_on(self._model.base_model(**common).last_hidden_state[0, :tokens])
         return None
 
     def _tensor(self, x: Any) -> Tensor:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from thunderserve.engine.replica.step import Ints
 
@@ -44,3 +44,7 @@ class Rows:
     def widened(self, x: Ints) -> Tensor:
         """Numbers of a step, (tokens,), as its ids or positions or the rows to sample from, (1, rows); those added are zero."""
         return torch.from_numpy(np.pad(x, (0, self.count(len(x)) - len(x)))).to(self.device)[None]
+
+    def padded(self, x: Tensor) -> Tensor:
+        """Activations of a step's tokens, (tokens, hidden), with the added rows, (rows, hidden)."""
+        return nn.functional.pad(x, (0, 0, 0, self.count(len(x)) - len(x)))
