@@ -76,3 +76,8 @@ class WorkerOptions:
         ranks = tuple(Rank(**rank | {"cores": tuple(rank["cores"])}) for rank in found["ranks"])
         found |= {"coordinator": (host, int(port)), "role": Role(*found["role"]), "cores": tuple(found["cores"])}
         return cls(**found | {"ranks": ranks})
+
+
+def longest_step(role: Role) -> int:
+    """Tokens of the longest step that a worker in this role has as a rule; 0 where that is a batch that decodes."""
+    return 0 if role.phase == "decode" else role.max_batched_tokens

@@ -93,3 +93,17 @@ def test_only_a_cpu_without_its_instructions_emulates_bfloat16() -> None:
     assert not emulates(torch.float32, CPU)
     assert not emulates(torch.bfloat16, torch.device("cuda"))
     assert emulates(torch.bfloat16, CPU) is not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def test_every_shape_of_layer_is_prepared_for_every_number_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "capability", lambda: "AVX512")
+    model = Small(torch.float32)
+    model.layers.extend([nn.Linear(8, 8), nn.Linear(8, 3)])
+    assert pack(model, torch.float32, CPU) == 4
+    seen: list[tuple[int, ...]] = []
+    plainly = PackedLinear.forward
+    monkeypatch.setattr(
+        PackedLinear, "forward", lambda self, x: seen.append((*self.shape, *x.shape)) or plainly(self, x)
+    )
+    packed.prepare(model, torch.float32, [4, 68])
+    assert sorted(seen) == [(3, 8, 1, 4, 8), (3, 8, 1, 68, 8), (8, 8, 1, 4, 8), (8, 8, 1, 68, 8)]  # and not the head

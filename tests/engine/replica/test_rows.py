@@ -30,6 +30,11 @@ def test_packed_layers_never_see_fewer_than_four() -> None:
     assert [Rows(torch.device("cpu"), 1).count(tokens) for tokens in range(4)] == [0, 1, 2, 3]  # only the head
 
 
+def test_numbers_are_all_that_steps_can_have() -> None:
+    assert PACKED.numbers(70) == [68, 72]
+    assert len(PLAIN.numbers(1024)) == 16 + 32 + 32 + 32
+
+
 def test_a_gpu_gets_what_there_is() -> None:
     assert [CUDA.count(tokens) for tokens in (1, 101)] == [1, 101]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from multiprocessing.connection import Connection
 
 from thunderserve.engine.heap import give_back
-from thunderserve.engine.options import WorkerOptions
+from thunderserve.engine.options import WorkerOptions, longest_step
 from thunderserve.engine.ranks.orders import Allocate, Meet, Order, Put, Read, packed_up, unpacked
 from thunderserve.engine.ranks.part import Part
 from thunderserve.engine.ranks.wires import Wires
@@ -31,6 +31,7 @@ class Follower:
         if not isinstance(meet, Meet):
             raise ValueError(f"a rank is told first where to meet, not {type(meet).__name__}")
         self._part = Part(options, number, Wires(options.ranks, number, meet.port))
+        self._part.prepare(longest_step(options.role))
         give_back()
         self._memory: PagedMemory | None = None
 

@@ -15,7 +15,7 @@ from thunderserve.engine.replica import attention
 from thunderserve.engine.replica.attention import Batch
 from thunderserve.engine.replica.memory import PagedMemory
 from thunderserve.engine.replica.model import decode_of
-from thunderserve.engine.replica.packed import pack, warn_if_emulated
+from thunderserve.engine.replica.packed import PREPARED_ROWS, pack, prepare, warn_if_emulated
 from thunderserve.engine.replica.rows import Rows
 from thunderserve.engine.replica.sampling import choose
 from thunderserve.engine.replica.sizes import sizes_of
@@ -72,6 +72,10 @@ class Part:
             self._wires.tell(chosen)
             return chosen
         return self._wires.told(len(step.rows)) if self._wires.waits else []
+
+    def prepare(self, most: int) -> None:
+        """For steps of up to ``most`` tokens: machine code before the first of them."""
+        prepare(self._model, self.dtype, self._rows.numbers(min(most, PREPARED_ROWS)))
 
     def _forward(self, step: Packed, memory: PagedMemory) -> Tensor | None:
         """Logits of ``step.rows`` on the last stage; before it, activations for the next one."""

@@ -57,6 +57,10 @@ class Team:
                 seen(layer, k, v)
         return chosen
 
+    def prepare(self, most: int) -> None:
+        """See ``Computer``; the other ranks prepare themselves as they load."""
+        self._part.prepare(most)
+
     def stop(self) -> None:
         """End the other ranks."""
         self._wires.close()

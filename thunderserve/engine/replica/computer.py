@@ -23,5 +23,8 @@ class Computer(Protocol):
     def execute(self, step: Step, memory: Any, seen: Seen | None = None) -> list[int]:
         """Compute a step; return one token for each of ``step.sampled``. ``seen`` is shown each layer's new keys and values."""
 
+    def prepare(self, most: int) -> None:
+        """Do before the first step what the first steps of up to ``most`` tokens would else do."""
+
     def stop(self) -> None:
         """End what it has started."""

@@ -11,7 +11,7 @@ from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
 from thunderserve.engine.replica import attention
 from thunderserve.engine.replica.attention import Batch, Compiled, Decode, Flash, Seen, gathered
 from thunderserve.engine.replica.memory import PagedMemory
-from thunderserve.engine.replica.packed import pack, warn_if_emulated
+from thunderserve.engine.replica.packed import PREPARED_ROWS, pack, prepare, warn_if_emulated
 from thunderserve.engine.replica.rows import Rows
 from thunderserve.engine.replica.sampling import choose
 from thunderserve.engine.replica.sizes import sizes_of
@@ -63,6 +63,10 @@ class Model:
         )  # fmt: skip
         logits: Tensor = found.logits[0, : len(packed.rows)]
         return choose(logits, packed.draws) if len(logits) else []
+
+    def prepare(self, most: int) -> None:
+        """See ``Computer``."""
+        prepare(self._model, self.dtype, self._rows.numbers(min(most, PREPARED_ROWS)))
 
     def stop(self) -> None:
         """See ``Computer``: nothing was started."""

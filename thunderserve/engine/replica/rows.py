@@ -41,6 +41,10 @@ class Rows:
         step = max(1 << (tokens.bit_length() - 6), 4)
         return -(-tokens // step) * step
 
+    def numbers(self, most: int) -> list[int]:
+        """All numbers of rows that steps of more than ``EXACT`` and up to ``most`` tokens can have, ascending."""
+        return sorted({self.count(tokens) for tokens in range(EXACT + 1, most + 1)})
+
     def widened(self, x: Ints) -> Tensor:
         """Numbers of a step, (tokens,), as its ids or positions or the rows to sample from, (1, rows); those added are zero."""
         return torch.from_numpy(np.pad(x, (0, self.count(len(x)) - len(x)))).to(self.device)[None]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from thunderserve.engine.heap import give_back
 from thunderserve.engine.messages import VERSION, Hello
-from thunderserve.engine.options import WorkerOptions
+from thunderserve.engine.options import WorkerOptions, longest_step
 from thunderserve.engine.process import settle
 from thunderserve.engine.ranks.process import Process, start_ranks
 
@@ -51,6 +51,7 @@ def serve(options: WorkerOptions, start_s: float) -> None:
     model = computer_of(options, others)
     wire_dtype = getattr(torch, options.wire_dtype or options.dtype)
     warm_up(model, options, wire_dtype)
+    model.prepare(longest_step(options.role))
     give_back()
     blocks = options.blocks or max(1, options.kv_bytes // (model.kv_bytes_per_token * options.block_tokens))
     memory = model.memory(blocks, options.block_tokens)
