@@ -31,8 +31,9 @@ def test_packed_layers_never_see_fewer_than_four() -> None:
 
 
 def test_numbers_are_all_that_steps_can_have() -> None:
-    assert PACKED.numbers(70) == [68, 72]
-    assert len(PLAIN.numbers(1024)) == 16 + 32 + 32 + 32
+    assert PACKED.numbers(70) == [*range(4, 65), 68, 72]
+    assert len(PLAIN.numbers(1024)) == 64 + 16 + 32 + 32 + 32
+    assert PACKED.numbers(0) == []
 
 
 def test_a_gpu_gets_what_there_is() -> None:

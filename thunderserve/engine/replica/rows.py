@@ -42,8 +42,8 @@ class Rows:
         return -(-tokens // step) * step
 
     def numbers(self, most: int) -> list[int]:
-        """All numbers of rows that steps of more than ``EXACT`` and up to ``most`` tokens can have, ascending."""
-        return sorted({self.count(tokens) for tokens in range(EXACT + 1, most + 1)})
+        """All numbers of rows that steps of up to ``most`` tokens can have, ascending."""
+        return sorted({self.count(tokens) for tokens in range(1, most + 1)})
 
     def widened(self, x: Ints) -> Tensor:
         """Numbers of a step, (tokens,), as its ids or positions or the rows to sample from, (1, rows); those added are zero."""
