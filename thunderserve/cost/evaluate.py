@@ -52,11 +52,15 @@ class Shape(NamedTuple):
     sampled: int
     """Tokens that come out."""
 
+    @property
+    def tokens(self) -> int:
+        """New tokens in all."""
+        return self.decodes + sum(new for new, _ in self.chunks)
+
 
 def batch_s(table: StepTable, step: Shape) -> Floats:
     """(S,) busy seconds of each stage for any step."""
-    tokens = step.decodes + sum(new for new, _ in step.chunks)
-    total: Floats = table.fixed_s + lin(table.token_knots, table.token_s, np.array([tokens]))[:, 0]
+    total: Floats = table.fixed_s + lin(table.token_knots, table.token_s, np.array([step.tokens]))[:, 0]
     total = total + lin(table.logit_knots, table.logit_s, np.array([step.sampled]))[:, 0]
     if step.decodes:
         total = total + _attention_s(table, step.decodes, np.array([step.keys]))[:, 0]

@@ -64,7 +64,6 @@ def by_kind(steps: Iterable[Stepped]) -> dict[str, list[Stepped]]:
 def expected_s(table: StepTable, steps: Iterable[Stepped]) -> float:
     """Seconds that the cost model says for the same steps, one after the other."""
     total = 0.0
-    for step in steps:
-        tokens = step.shape.decodes + sum(new for new, _ in step.shape.chunks)
-        total += float(step_latency_s(table, batch_s(table, step.shape)[:, None], np.array([tokens]))[0])
+    for _, _, shape in steps:
+        total += float(step_latency_s(table, batch_s(table, shape)[:, None], np.array([shape.tokens]))[0])
     return total

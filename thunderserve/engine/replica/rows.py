@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from thunderserve.engine.replica.step import Ints
 
 EXACT = 64
-"""Up to so many rows, as a step that decodes has, none is added but to reach ``fewest``."""
+"""Up to so many rows, as a step that decodes has, none is added but to reach ``FEWEST_PACKED``."""
 FEWEST_PACKED = 4
 
 
