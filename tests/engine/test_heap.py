@@ -48,6 +48,28 @@ def test_a_users_own_setting_is_left_alone() -> None:
     assert listens == "False"
 
 
+def test_what_one_thread_has_freed_another_finds() -> None:
+    program = """
+import threading
+from thunderserve.engine.heap import keep_freed
+keep_freed()
+import numpy as np
+pages = lambda: int(open("/proc/self/statm").read().split()[1])
+all_done = threading.Event()
+def lives_on(took):
+    np.ones(2_000_000)
+    took.set(); all_done.wait()
+before = pages()
+for _ in range(8):
+    took = threading.Event()
+    threading.Thread(target=lives_on, args=(took,)).start(); took.wait()
+print(pages() - before)
+all_done.set()
+"""
+    (grown,) = run(program)
+    assert int(grown) * os.sysconf("SC_PAGESIZE") < 40e6  # one block of 16 MB, and not one a thread
+
+
 def test_what_loading_needed_can_be_given_back() -> None:
     program = """
 import numpy as np

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from thunderserve.engine.replica import packed
-from thunderserve.engine.replica.packed import PackedLinear, emulates, pack
+from thunderserve.engine.replica.packed import CACHE_CAPACITY, PackedLinear, emulates, pack
 
 CPU = torch.device("cpu")
 
@@ -107,3 +111,28 @@ def test_every_shape_of_layer_is_prepared_for_every_number_of_rows(monkeypatch: 
     )
     packed.prepare(model, torch.float32, [4, 68])
     assert sorted(seen) == [(3, 8, 1, 4, 8), (3, 8, 1, 68, 8), (8, 8, 1, 4, 8), (8, 8, 1, 68, 8)]  # and not the head
+
+
+AGAIN = """
+import torch
+from torch import nn
+from thunderserve.engine.replica import packed
+packed.capability = lambda: "AVX512"
+model = nn.Sequential(nn.Linear(16, 16))
+assert packed.pack(model, torch.float32, torch.device("cpu")) == 1
+for words in ("first", "again"):
+    print(words, flush=True)
+    packed.prepare(model, torch.float32, range(4, 1104))
+"""
+
+
+def test_machine_code_is_made_once_for_each_number_of_rows() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != CACHE_CAPACITY}
+    command = [sys.executable, "-c", AGAIN]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env=environment | {"ONEDNN_VERBOSE": "profile_create"}
+    )
+    first, again = done.stdout.split("again\n")
+    assert first.count("create:cache_miss") >= 1100
+    assert again.count("create:cache_hit") >= 1100
+    assert "create:cache_miss" not in again

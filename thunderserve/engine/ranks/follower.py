@@ -31,8 +31,8 @@ class Follower:
         if not isinstance(meet, Meet):
             raise ValueError(f"a rank is told first where to meet, not {type(meet).__name__}")
         self._part = Part(options, number, Wires(options.ranks, number, meet.port))
-        self._part.prepare(longest_step(options.role))
         give_back()
+        self._part.prepare(longest_step(options.role))
         self._memory: PagedMemory | None = None
 
     def run(self) -> None:

@@ -9,6 +9,7 @@ rows that are sampled from (docs/engine.md, Speed).
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,7 +18,10 @@ from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
 PREPARED_ROWS = 1024
-"""Up to so many rows all machine code is made when a worker starts: three seconds, and 490 MiB for SmolLM2-135M."""
+"""Up to so many rows all machine code is made when a worker starts: three seconds, and 520 MiB for SmolLM2-135M."""
+CACHE_CAPACITY, CACHED = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", 1 << 16
+"""Of the matrix library's cache of machine code, in entries. A shape and a number of rows take two, so that its own 1,024 hold
+128 numbers of rows for a Llama: beyond, it would make code anew that it has thrown away, and the heap would fray."""
 
 
 class PackedLinear(nn.Module):
@@ -51,6 +55,7 @@ def pack(model: Any, dtype: torch.dtype, device: torch.device) -> int:
     """
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return 0
+    os.environ.setdefault(CACHE_CAPACITY, str(CACHED))  # read by the library when it is first used
     wide = capability() == "AVX512"
     if dtype != torch.float32 and not (dtype == torch.bfloat16 and wide and not emulates(dtype, device)):
         return 0
