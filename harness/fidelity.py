@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from harness.comparison import saved
 from harness.metrics.throughput import tokens_per_s
 from harness.sweep.backends import SIMULATED
+from thunderserve.engine.steplog import KINDS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,10 +38,6 @@ MEASURES: dict[str, Measure] = {
     "p99 TTFT": _tail("ttft_s"), "p99 TPOT": _tail("tpot_s"), "p99 E2E": _tail("e2e_s"),
 }  # fmt: skip
 """What is compared. With n requests a p99 is about the largest of n / 100 of them."""
-
-
-KINDS = ("prefill", "decode")
-"""Of steps: with tokens of a prompt, and without."""
 
 
 class Pair(NamedTuple):

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
+from harness.sweep.backends import SIMULATED
+
 COLUMN_IN = 3.25
 TEXT_IN = 6.75
-SIMULATED = "simulated"
 
 RC: dict[str, Any] = {
     "font.family": "sans-serif",

@@ -8,6 +8,7 @@ import numpy as np
 
 from harness import comparison, notation
 from harness.figures._drawing import Drawing, Point, Scene, canvas, point, scenes
+from harness.sweep.backends import SIMULATED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,7 +88,7 @@ def _bar(panel: Axes, group: Group, place: int) -> Point:
     left = 0.0
     for name, mean in means.items():
         width = mean / total * 100 if total > 0 else 0.0
-        hatch = "" if group.place.backend == "simulated" else "////"
+        hatch = "" if group.place.backend == SIMULATED else "////"
         panel.barh(place, width, 0.72, left=left, color=STAGES[name], edgecolor="white", linewidth=0.4, hatch=hatch)
         left += width
     panel.text(101, place, notation.seconds(total), va="center", ha="left", fontsize=6, color="#333333", clip_on=False)

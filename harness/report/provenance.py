@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.report.markup import tag
+from harness.sweep.backends import SIMULATED
 
 if TYPE_CHECKING:
     from harness.result import SweepResult
 
-SIMULATED = (
+WORDS = (
     "Simulated: the batcher, router and KV accounting are the code that a real engine drives, on a clock that is advanced by "
     "an event-driven simulator; step and transfer times come from a cost model. No GPU was used and no token was generated. "
     "Simulated points are hollow in every figure, measured ones filled."
@@ -27,8 +28,8 @@ FIDELITY = (
 def statement(result: SweepResult) -> str:
     """What is simulated, and on what measurements the cost model of the GPUs of this sweep rests."""
     backends = {cell.axes.backend for cell in result.cells}
-    parts = [tag("p", SIMULATED if name == "simulated" else f"{name}: {MEASURED}") for name in sorted(backends)]
-    if "simulated" in backends:
+    parts = [tag("p", WORDS if name == SIMULATED else f"{name}: {MEASURED}") for name in sorted(backends)]
+    if SIMULATED in backends:
         sources = _sources(result.folder)
         listed = "".join(f"<li>{tag('b', gpu)}: {tag('span', source)}</li>" for gpu, source in sources.items())
         parts += [tag("p", FIDELITY), f"<ul>{listed}</ul>" if listed else ""]

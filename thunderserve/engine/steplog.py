@@ -12,6 +12,9 @@ import numpy as np
 from thunderserve.cost.evaluate import Shape, batch_s, step_latency_s
 from thunderserve.cost.step_table import StepTable
 
+PREFILL, DECODE = KINDS = ("prefill", "decode")
+"""Of steps: with tokens of a prompt, and without."""
+
 
 class Stepped(NamedTuple):
     """One step."""
@@ -54,10 +57,10 @@ def read_steps(path: Path) -> list[Stepped]:
 
 
 def by_kind(steps: Iterable[Stepped]) -> dict[str, list[Stepped]]:
-    """``prefill``: those with tokens of a prompt; ``decode``: the others."""
-    found: dict[str, list[Stepped]] = {"prefill": [], "decode": []}
+    """Those of each of ``KINDS``."""
+    found: dict[str, list[Stepped]] = {kind: [] for kind in KINDS}
     for step in steps:
-        found["prefill" if step.shape.chunks else "decode"].append(step)
+        found[PREFILL if step.shape.chunks else DECODE].append(step)
     return found
 
 

