@@ -43,7 +43,7 @@ vllm-env: .venv-vllm/.ready  ## real vLLM for CPUs in an environment of its own 
 	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
-test-vllm: $(VENV)/.dev .venv-vllm/.ready  ## the connector and the backend with real vLLM (some ten minutes)
+test-vllm: $(VENV)/.dev .venv-vllm/.ready  ## the connector and the backend with real vLLM (ten to twenty minutes)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(NIXL)
 	$(BIN)/python -m pytest tests/vllm tests/engine/transfer/test_nixl.py -s
 
