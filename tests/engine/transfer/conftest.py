@@ -64,6 +64,14 @@ class Pair:
         address = rest.pop("address", self.receiver.address)
         return self.sender.start(number, address, layers=layers, tokens=tokens, **rest)
 
+    def send(self, number, layers, tokens, data, **rest):
+        """A transfer that has been given ``data``, keys and values by layer, and closed."""
+        out = self.start(number, layers, tokens, **rest)
+        for layer in range(layers):
+            out.put(layer, 0, *data[layer])
+        out.close(b"tail")
+        return out
+
     def until(self, done, timeout_s=WAIT_S):
         """Turn both loops until ``done``."""
         limit_s = time.monotonic() + timeout_s

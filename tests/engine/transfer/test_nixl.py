@@ -92,10 +92,7 @@ def test_transfers_arrive_and_a_dead_receiver_is_told(make, parts):
     pair = make(limits=patient, sender={"transport": Nixl()}, receiver={"transport": Nixl()})
     data = [parts.kv(300, seed=layer) for layer in range(4)]
     for number in (1, 2):
-        out = pair.start(number, 4, 300, codec="int4" if number == 2 else "raw")
-        for layer in range(4):
-            out.put(layer, 0, *data[layer])
-        out.close(b"tail")
+        pair.send(number, 4, 300, data, codec="int4" if number == 2 else "raw")
     assert all(isinstance(end, Confirmed) for end in pair.until_ended(1, 2))
     for arrived, (k, v) in zip(pair.worker.layers[1], data, strict=True):
         np.testing.assert_array_equal(arrived.k, k)
